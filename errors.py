@@ -1,0 +1,23 @@
+"""A user's mistake, said in one line, and the way every script ends on one."""
+
+import sys
+
+
+class UserError(Exception):
+    """Something the person at the shell can mend: the message names the file or flag and the remedy, in one line."""
+
+
+def run_script(main) -> None:
+    """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake, 130 on Ctrl-C."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        # A full disk or a folder without permission is the machine's state, not a bug worth a traceback.
+        print(f"error: {error.strerror or error}: {error.filename or 'see the message above'}", file=sys.stderr)
+        sys.exit(1)

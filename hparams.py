@@ -1,0 +1,204 @@
+"""Every knob of the project, once, in the order of the pipeline. Edit this file between experiments.
+
+Each line ends with unit, meaning and source: [paper] Prajwal et al. 2020, [code] the official Wav2Lip code,
+[ours] a choice of this project. A preset is a small dict of overrides. From the shell, on every script:
+
+    --preset faithful
+    --hparams "width=0.25,batch_size=8"
+"""
+
+import argparse
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class HParams:
+    # --- sound: the official mel spectrogram; changing it breaks official checkpoints -------------------------------
+    sample_rate: int = 16000  # Hz, mono [code]
+    n_fft: int = 800  # samples [code]
+    hop_size: int = 200  # samples between mel columns, 12.5 ms [code]
+    win_size: int = 800  # samples of the Hann window, 50 ms [code]
+    num_mels: int = 80  # mel bands [code]
+    fmin: float = 55.0  # Hz, lower edge of the lowest band [code]
+    fmax: float = 7600.0  # Hz, upper edge of the highest band [code]
+    preemphasis: float = 0.97  # y[n] = x[n] - preemphasis x[n-1] [code]
+    ref_level_db: float = 20.0  # dB subtracted from the mel before scaling [code]
+    min_level_db: float = -100.0  # dB mapped to -max_abs_value [code]
+    max_abs_value: float = 4.0  # mel values are scaled and clipped to +- this [code]
+
+    # --- windows ----------------------------------------------------------------------------------------------------
+    fps: int = 25  # frames per second of every clip in the store [paper]
+    syncnet_T: int = 5  # frames of a window [paper, section 3.1]
+    syncnet_mel_step_size: int = 16  # mel columns of a window, 0.2 s [code]
+
+    # --- preprocess.py: faces ---------------------------------------------------------------------------------------
+    face_detector: str = "sfd"  # sfd | blazeface | yunet | retinaface | scrfd | dlib | full (crops already) [code: sfd]
+    face_min_score: float = 0.5  # detections below it are dropped; ignored by detectors without a score [code]
+    detect_max_side: int = 640  # px, faces are searched in a copy no larger than this; 0 = full size [ours]
+    detect_every: int = 5  # frames between detections, boxes interpolated between; 1 = every frame [ours; code: 1]
+    face_det_batch_size: int = 16  # frames a detector gets at once; lower it when out of memory [code]
+    max_gap_frames: int = (
+        10  # frames without a detection filled by interpolation; longer gaps stay empty [ours; code: 0]
+    )
+
+    # --- preprocess.py: the clip store ------------------------------------------------------------------------------
+    store_size: int = 96  # px, side of the stored face crops; raise it to img_size for larger models [ours]
+    jpeg_quality: int = 95  # 1..100, of the stored crops [ours]
+    min_frames: int = 16  # usable face frames a clip needs, else it is rejected [code: more than 15]
+    min_face_px: int = 32  # px, median box width below which a clip is rejected; 0 = off [ours]
+    min_speech_rms: float = 0.001  # loudness (full scale = 1) below which a clip counts as silent [ours]
+    val_share: float = 0.05  # share of identities in filelists/val.txt [ours]
+    test_share: float = 0.05  # share of identities in filelists/test.txt [ours]
+    preprocess_workers: int = 2  # processes of preprocess.py [ours]
+
+    # --- models -----------------------------------------------------------------------------------------------------
+    img_size: int = 96  # px, side of the faces the models see: 96, 192, 288 or 384 [paper: 96]
+    width: float = 1.0  # factor on every channel count; 1.0 = paper, 0.25 trains on a laptop [ours]
+
+    # --- training, both scripts -------------------------------------------------------------------------------------
+    seed: int = 0  # decides initial weights and every sample drawn [ours]
+    num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
+    log_interval: int = 10  # steps between points on the training curves [ours]
+    sample_interval: int = 1000  # steps between grids of sample images; 0 = off [code: 3000]
+    keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
+
+    # --- train_syncnet.py: the lip-sync expert ----------------------------------------------------------------------
+    syncnet_batch_size: int = 64  # pairs per step [paper]
+    syncnet_lr: float = 1e-4  # Adam [code; paper: 1e-3]
+    syncnet_beta1: float = 0.9  # Adam [code]
+    syncnet_beta2: float = 0.999  # Adam [code]
+    syncnet_nsteps: int = 700_000  # steps, then training ends [ours, after the authors' 45 million samples]
+    syncnet_positive_share: float = 0.5  # share of in-sync pairs [code]
+    syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
+    syncnet_eval_interval: int = 10_000  # steps [code]
+    syncnet_checkpoint_interval: int = 10_000  # steps [code]
+    syncnet_eval_pairs: int = 2_000  # pairs of the val list per evaluation, the same ones each time [ours]
+
+    # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
+    batch_size: int = 16  # windows per step [code; paper: 80]
+    initial_learning_rate: float = 1e-4  # Adam, generator [paper]
+    beta1: float = 0.5  # Adam, generator and discriminator [paper]
+    beta2: float = 0.999  # Adam, generator and discriminator [paper]
+    nsteps: int = 300_000  # steps, then training ends [ours]
+    syncnet_wt: float = 0.03  # s_w, weight of E_sync once its gate is open [paper]
+    sync_gate: float = 0.75  # mean E_sync on the val list that opens the gate of s_w; inf = open from the start [code]
+    disc_wt: float = 0.07  # s_g, weight of L_gen in the wav2lip_gan recipe [paper]
+    disc_initial_learning_rate: float = 1e-4  # Adam, visual quality discriminator [paper]
+    reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
+    eval_interval: int = 3_000  # steps [code]
+    checkpoint_interval: int = 3_000  # steps [code]
+    eval_windows: int = 500  # windows of the val list per evaluation, the same ones each time [ours]
+
+    # --- inference.py -----------------------------------------------------------------------------------------------
+    wav2lip_batch_size: int = 128  # frames through the generator at once; lower it when out of memory [code]
+    smooth_frames: int = 5  # frames a box is averaged over against jitter; --nosmooth = 1 [code]
+
+    def __post_init__(self):
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise HParamError(
+                    f"hparam {name}={getattr(self, name)!r}: choose one of {', '.join(map(str, allowed))}"
+                )
+        for name in POSITIVE:
+            if getattr(self, name) <= 0:
+                raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")
+
+
+CHOICES = {
+    "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
+    "img_size": (96, 192, 288, 384),
+}
+POSITIVE = (
+    "sample_rate hop_size fps syncnet_T syncnet_mel_step_size detect_every face_det_batch_size store_size width "
+    "syncnet_batch_size syncnet_lr syncnet_nsteps syncnet_eval_interval syncnet_checkpoint_interval batch_size "
+    "initial_learning_rate nsteps eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
+    "preprocess_workers keep_checkpoints"
+).split()
+
+PRESETS = {
+    # The paper's training, with the official code's numbers where the paper is silent.
+    "faithful": dict(
+        detect_every=1,
+        max_gap_frames=0,
+        detect_max_side=0,
+        syncnet_lr=1e-3,
+        syncnet_min_gap=1,
+        reference_min_gap=1,
+        batch_size=80,
+    ),
+    # Small enough to learn on a laptop without a GPU.
+    "tiny": dict(width=0.25, batch_size=8, num_workers=1, sample_interval=100),
+}
+
+
+class HParamError(UserError):
+    """A wrong hparam, said in one line with what would be right."""
+
+
+def resolve(preset: str | None = None, overrides: str = "") -> HParams:
+    """The hparams of this file, changed by a preset and then by "name=value,name=value"."""
+    values = {}
+    if preset:
+        if preset not in PRESETS:
+            raise HParamError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
+        values.update(PRESETS[preset])
+    for item in filter(None, (part.strip() for part in overrides.split(","))):
+        name, separator, text = item.partition("=")
+        if not separator:
+            raise HParamError(f"--hparams: {item!r} is not name=value")
+        values[name.strip()] = parse(name.strip(), text.strip())
+    return HParams(**values)
+
+
+def from_dict(saved: dict) -> HParams:
+    """The hparams kept in a checkpoint; knobs that no longer exist are ignored, new ones take this file's value."""
+    known = {field.name for field in dataclasses.fields(HParams)}
+    return HParams(**{name: value for name, value in saved.items() if name in known})
+
+
+def parse(name: str, text: str):
+    """`text` as the type of the hparam `name`."""
+    types = {field.name: field.type for field in dataclasses.fields(HParams)}
+    if name not in types:
+        raise HParamError(f"unknown hparam {name!r}{nearest(name, types)}")
+    kind = types[name]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is int:
+            return int(text.replace("_", ""))
+        return kind(text)
+    except (ValueError, KeyError):
+        raise HParamError(f"hparam {name}={text!r}: not a valid {kind.__name__}") from None
+
+
+def nearest(name: str, known) -> str:
+    """A hint for a misspelt name: the closest known ones, or all when there are few."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    if close:
+        return f": did you mean {close[0]!r}?"
+    return f": choose one of {', '.join(known)}" if len(known) <= 12 else ": see hparams.py"
+
+
+def differences(a: HParams, b: HParams) -> list[str]:
+    """One "name: old -> new" for each knob in which two sets of hparams differ."""
+    pairs = ((f.name, getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(HParams))
+    return [f"{name}: {old} -> {new}" for name, old, new in pairs if old != new]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --preset and --hparams, which `from_args` reads."""
+    group = parser.add_argument_group("hyperparameters (all in hparams.py)")
+    shown = "; ".join(f"{name}: {', '.join(f'{k}={v}' for k, v in preset.items())}" for name, preset in PRESETS.items())
+    group.add_argument("--preset", metavar="NAME", help=f"a named set of overrides. {shown}")
+    group.add_argument(
+        "--hparams", metavar="NAME=VALUE,…", default="", help='single overrides, e.g. "width=0.25,batch_size=8"'
+    )
+
+
+def from_args(args: argparse.Namespace) -> HParams:
+    return resolve(args.preset, args.hparams)
