@@ -54,6 +54,7 @@ class HParams:
     val_share: float = 0.05  # share of identities in filelists/val.txt [ours]
     test_share: float = 0.05  # share of identities in filelists/test.txt [ours]
     preprocess_workers: int = 2  # processes of preprocess.py [ours]
+    clip_timeout_s: float = 900.0  # seconds after which a clip that hangs is given up and reported [ours]
 
     # --- models -----------------------------------------------------------------------------------------------------
     img_size: int = 96  # px, side of the faces the models see: 96, 192, 288 or 384 [paper: 96]

@@ -1,0 +1,1 @@
+"""The clip store, the data sets read from it, and the maths that ties frames to sound."""

@@ -1,0 +1,98 @@
+"""One split of a data set, ready to draw windows from: which clips, and where their windows lie.
+
+Everything that can make a data set unusable is found here, before training starts.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from clips import filelists, manifest, official
+from clips.index import Alignment, Ranges
+from clips.store import Clip
+from errors import UserError
+from hparams import HParams
+
+
+@dataclass(frozen=True)
+class Corpus:
+    root: Path
+    names: list[str]  # of the clips with at least one window
+    windows: list[Ranges]  # per clip, ranges of window starts
+    skipped: dict[str, str]  # reason by name of a listed clip that is not used
+    hp: HParams
+    is_official: bool
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def open(self, index: int):
+        """The clip at `index`: read(first, count) and mel."""
+        path = self.root / self.names[index]
+        if self.is_official:
+            alignment = Alignment.of(self.hp)
+            last = self.windows[index][-1][1] + self.hp.syncnet_T
+            return official.OfficialClip(
+                path, alignment.expert_start(last) + alignment.mel_steps, self.hp.store_size, self.hp
+            )
+        return Clip(path)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the clips or their windows do; kept in checkpoints to notice that on resume."""
+        text = repr((self.names, self.windows))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        windows = sum(end - start for ranges in self.windows for start, end in ranges)
+        identities = len({name.split("/")[0] for name in self.names})
+        return f"{len(self)} clips, {identities} identities, {windows} windows"
+
+
+def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kind: str, span: int = 1) -> Corpus:
+    """The clips of one filelist. kind: "expert" or "generator", whose windows differ by a frame.
+
+    span: a clip needs window starts at least this many frames apart (a sample is made of two windows).
+    UserError where nothing is left; what was skipped, and why, is in the result.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder: --data_root takes the --preprocessed_root of preprocess.py")
+    alignment = Alignment.of(hp)
+    listed = filelists.read(Path(lists), split)
+    is_official = official.is_official(root)
+    if is_official:
+        rows = official.scan(root, [_first_word(name) for name in listed], alignment)
+    else:
+        rows = {row.clip: row for row in manifest.read(root).values()}
+        if not rows:
+            raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
+
+    names, windows, skipped = [], [], {}
+    for line in listed:
+        name = line if line in rows else _first_word(line)
+        row = rows.get(name)
+        if row is None:
+            skipped[name] = "listed, but not in the store"
+            continue
+        if row.status != "kept":
+            skipped[name] = f"rejected by preprocess.py: {row.reason}"
+            continue
+        ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns)
+        if not ranges or ranges[-1][1] - 1 - ranges[0][0] < span:
+            skipped[name] = f"too short: {row.frames} frames, {sum(e - s for s, e in ranges)} usable windows"
+            continue
+        names.append(name)
+        windows.append(ranges)
+    if not names:
+        example = next(iter(skipped.items()))
+        path = Path(lists) / f"{split}.txt"
+        raise UserError(
+            f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
+        )
+    return Corpus(root, names, windows, skipped, hp, is_official)
+
+
+def _first_word(line: str) -> str:
+    # Lists of the official data sets may carry a label behind the name.
+    return line.split()[0]

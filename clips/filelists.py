@@ -1,0 +1,75 @@
+"""filelists/{train,val,test}.txt: which clips belong to which split, one "<id>/<clip>" per line (official format).
+
+No identity is in two splits: a network that has seen a face is no judge of how it does on strangers.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def read(folder: Path, split: str) -> list[str]:
+    """Lines of a split's list, in its order."""
+    path = Path(folder) / f"{split}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: run preprocess.py, which writes it, or name its folder with --filelists"
+        ) from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names and split != "test":
+        raise UserError(f"{path} names no clip: add identities to the data root, or raise {split}_share in hparams.py")
+    return names
+
+
+def assign(identities: list[str], val_share: float, test_share: float, kept: dict[str, str]) -> dict[str, str]:
+    """A split for each identity. Those in `kept` stay where they are; new ones fill the splits up to their share.
+
+    The order in which identities are drawn depends on their names only, so the same data gives the same split.
+    From three identities on, val and test have at least one each if their share is above zero.
+    """
+    splits = {name: kept[name] for name in identities if name in kept}
+    new = sorted((name for name in identities if name not in kept), key=_shuffled)
+    for split, share in (("val", val_share), ("test", test_share)):
+        have = sum(value == split for value in splits.values())
+        # Training keeps one identity at least, then validation, then test.
+        wanted = max(round(share * len(identities)), 1 if share > 0 else 0)
+        for _ in range(max(min(wanted - have, len(new) - 1), 0)):
+            splits[new.pop(0)] = split
+    splits.update(dict.fromkeys(new, "train"))
+    return splits
+
+
+def write(folder: Path, clips: list[str], splits: dict[str, str]) -> dict[str, int]:
+    """Writes the three lists and returns how many clips each names."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for split in SPLITS:
+        names = sorted(clip for clip in clips if splits[clip.split("/")[0]] == split)
+        part = folder / f"{split}.txt.part"
+        part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        os.replace(part, folder / f"{split}.txt")
+        counts[split] = len(names)
+    return counts
+
+
+def existing(folder: Path) -> dict[str, str]:
+    """Split by clip name, of the lists that exist already."""
+    found = {}
+    for split in SPLITS:
+        path = Path(folder) / f"{split}.txt"
+        if path.exists():
+            found.update(
+                {line.strip(): split for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+            )
+    return found
+
+
+def _shuffled(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""Which mel columns belong to which frame: the only place that knows.
+
+25 frames and 80 mel columns make a second, so frame k starts at column floor(16 k / 5). Two alignments exist:
+
+    expert          frames k … k+4   [start(k) ............ + 16)    one slice for the window
+    generator       frame  j         [start(j - 1) ........ + 16)    one slice per frame, one frame earlier
+
+Inference uses the generator's alignment too; the official inference starts at start(j), 40 ms later than what its
+network was trained on.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hparams import HParams
+
+Ranges = list[tuple[int, int]]  # each [first, last + 1)
+
+
+def mel_start(frame: int, fps: float = 25, mel_rate: float = 80, early_s: Fraction = Fraction(0)) -> int:
+    """First mel column of a slice that starts with `frame` (0-based), `early_s` seconds before it; may be negative."""
+    rate = Fraction(fps).limit_denominator(100_000)
+    # Whole-number arithmetic: in floating point 80 * 5 / 25 can fall just below 16.
+    return int((Fraction(mel_rate) * (Fraction(frame) / rate - early_s)) // 1)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Window maths for a clip store: `fps`, mel columns per second, T frames and `mel_steps` columns of a window."""
+
+    fps: int
+    mel_rate: float
+    T: int
+    mel_steps: int
+
+    @classmethod
+    def of(cls, hp: HParams) -> "Alignment":
+        return cls(hp.fps, hp.sample_rate / hp.hop_size, hp.syncnet_T, hp.syncnet_mel_step_size)
+
+    def expert_start(self, first_frame: int) -> int:
+        """First mel column for the window of frames first_frame … + T - 1 [official color_syncnet_train.py]."""
+        return mel_start(first_frame, self.fps, self.mel_rate)
+
+    def generator_start(self, frame: int, fps: float | None = None) -> int:
+        """First mel column for one frame of the generator, one training frame early [official wav2lip_train.py].
+
+        `fps` is the rate of the video to be made, where it differs from the store's. Negative for frame 0.
+        """
+        return mel_start(frame, fps or self.fps, self.mel_rate, early_s=Fraction(1, self.fps))
+
+    def expert_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
+        """Ranges of window starts the expert can use: T frames with a face and `mel_steps` columns of sound.
+
+        `runs` are the ranges of consecutive frames with a face.
+        """
+        return self._windows(runs, first=0, has_mel=lambda k: self.expert_start(k) + self.mel_steps <= mel_columns)
+
+    def generator_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
+        """Ranges of window starts the generator can use: the expert's, from frame 1 on (frame 0 has no full slice)."""
+        # The slice of frame k + T - 1 starts at start(k + T - 2), for T > 2 later than the expert's own start(k).
+        return self._windows(
+            runs, first=1, has_mel=lambda k: self.generator_start(k + self.T - 1) + self.mel_steps <= mel_columns
+        )
+
+    def _windows(self, runs: Ranges, first: int, has_mel) -> Ranges:
+        ranges = []
+        for run_start, run_end in runs:
+            start, end = max(run_start, first), run_end - self.T + 1
+            while end > start and not has_mel(end - 1):  # only the last few starts of a clip can lack sound
+                end -= 1
+            if end > start:
+                ranges.append((start, end))
+        return ranges
+
+
+def runs_of(usable) -> Ranges:
+    """Ranges of consecutive true values."""
+    runs, start = [], None
+    for i, ok in enumerate([*usable, False]):
+        if ok and start is None:
+            start = i
+        elif not ok and start is not None:
+            runs.append((start, i))
+            start = None
+    return runs

@@ -1,0 +1,105 @@
+"""One source video in, one stored clip and its manifest row out: a pure function that any executor can map."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+import audio
+import faces
+import video
+from clips.index import runs_of
+from clips.manifest import Row
+from clips.store import ClipWriter
+from hparams import HParams
+
+# The hparams that decide what a stored clip is; kept in its row to notice when they change.
+DECIDING = (
+    "fps",
+    "sample_rate",
+    "face_detector",
+    "face_min_score",
+    "detect_max_side",
+    "detect_every",
+    "max_gap_frames",
+    "store_size",
+    "jpeg_quality",
+    "min_frames",
+    "min_face_px",
+    "min_speech_rms",
+)
+
+
+class Rejected(Exception):
+    """Why a clip is of no use: a short kind, then ": " and the particulars."""
+
+
+def settings_of(hp: HParams) -> str:
+    return json.dumps({name: getattr(hp, name) for name in DECIDING})
+
+
+def ingest(source: Path, name: str, data_root: Path, store_root: Path, detector: faces.Detector, hp: HParams) -> Row:
+    """Stores the clip `name` of the video `data_root / source`; its row says "kept", or "rejected" and the reason.
+
+    Raises only what concerns the whole run, such as a full disk.
+    """
+    path = data_root / source
+    row = Row(source=str(source), clip=name, status="rejected", settings=settings_of(hp))
+    try:
+        row.source_bytes = path.stat().st_size
+        row.source_sha256 = _sha256(path)
+        _store(path, store_root / name, row, detector, hp)
+        row.status = "kept"
+    except Rejected as why:
+        row.reason = str(why)
+    except video.MediaError as why:
+        row.reason = f"unreadable: {why}"
+    return row
+
+
+def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HParams) -> None:
+    if not video.probe(path).has_audio:
+        raise Rejected("no sound: the file has no audio stream")
+    speech = video.read_audio(path, hp.sample_rate)
+    loudness = float(np.sqrt(np.mean(speech**2))) if len(speech) else 0.0
+    if loudness < hp.min_speech_rms:
+        raise Rejected(f"silent: loudness {loudness:.5f}, {hp.min_speech_rms} needed")
+
+    boxes = faces.detect_boxes(video.read_frames(path, hp.fps), detector, hp.detect_every, hp.face_det_batch_size)
+    boxes, status = faces.fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+    has_face = status != faces.NO_FACE
+    if len(boxes) < hp.min_frames:
+        raise Rejected(f"too short: {len(boxes)} frames at {hp.fps} fps, {hp.min_frames} needed")
+    if not has_face.any():
+        raise Rejected(f"no face: none in {len(boxes)} frames")
+    if has_face.sum() < hp.min_frames:
+        raise Rejected(f"few faces: in {has_face.sum()} of {len(boxes)} frames, {hp.min_frames} needed")
+    width_px = float(np.median(boxes[has_face, 2] - boxes[has_face, 0]))
+    if width_px < hp.min_face_px:
+        raise Rejected(f"small face: {width_px:.0f} px wide, {hp.min_face_px} needed")
+
+    # Sound as long as the picture; windows past its true end are not counted as usable.
+    samples = len(boxes) * hp.sample_rate // hp.fps
+    row.frames, row.runs = len(boxes), runs_of(has_face)
+    row.mel_columns = 1 + min(len(speech), samples) // hp.hop_size
+    speech = np.pad(speech[:samples], (0, max(samples - len(speech), 0)))
+
+    writer = ClipWriter(target, hp.fps, hp.store_size, hp.sample_rate, hp.jpeg_quality)
+    try:
+        # Decoded a second time rather than kept: an hour of video does not fit in memory.
+        for frame, box, ok in zip(video.read_frames(path, hp.fps), boxes, has_face, strict=True):
+            writer.add_frame(faces.crop_face(frame, box, hp.store_size) if ok else None)
+        facts = {"source": row.source, "source_sha256": row.source_sha256, **json.loads(row.settings)}
+        writer.close(speech, audio.melspectrogram(speech, hp), boxes, status, facts)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

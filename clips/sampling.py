@@ -1,0 +1,113 @@
+"""Which windows make up which sample: a pure function of (seed, epoch, index).
+
+Nothing here depends on what was drawn before, so the number of loader workers changes no sample, a resumed run goes
+on at the exact one, and ranks take disjoint ones. An epoch has one sample per clip, in shuffled order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from clips.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class ExpertDraw:
+    clip: int
+    faces: int  # first frame of the face window
+    speech: int  # first frame of the speech window; in sync when it is the same
+
+    @property
+    def in_sync(self) -> bool:
+        return self.faces == self.speech
+
+
+@dataclass(frozen=True)
+class GeneratorDraw:
+    clip: int
+    target: int  # first frame of the window to redraw
+    reference: int  # first frame of the window that shows the identity
+
+
+class ExpertSampling:
+    """Pairs for the expert: in sync, or the faces of another window of the same clip at least `min_gap` frames away."""
+
+    def __init__(self, corpus: Corpus, seed: int, positive_share: float, min_gap: int):
+        self.corpus, self.seed, self.positive_share, self.min_gap = corpus, seed, positive_share, min_gap
+
+    def __call__(self, epoch: int, index: int) -> ExpertDraw:
+        clip = _clip_of(self.seed, epoch, index, len(self.corpus))
+        rng = _generator(self.seed, epoch, index)
+        starts = _starts(self.corpus.windows[clip])
+        if rng.random() < self.positive_share:
+            start = int(rng.choice(starts))
+            return ExpertDraw(clip, faces=start, speech=start)
+        speech, faces = _two_apart(rng, starts, self.min_gap)
+        return ExpertDraw(clip, faces=faces, speech=speech)
+
+
+class GeneratorSampling:
+    """Target and reference windows of one clip, `min_gap` frames apart where the clip is long enough for it."""
+
+    def __init__(self, corpus: Corpus, seed: int, min_gap: int):
+        self.corpus, self.seed, self.min_gap = corpus, seed, min_gap
+
+    def __call__(self, epoch: int, index: int) -> GeneratorDraw:
+        clip = _clip_of(self.seed, epoch, index, len(self.corpus))
+        rng = _generator(self.seed, epoch, index)
+        starts = _starts(self.corpus.windows[clip])
+        gap = min(self.min_gap, int(starts[-1] - starts[0]))
+        target, reference = _two_apart(rng, starts, gap)
+        return GeneratorDraw(clip, target=target, reference=reference)
+
+
+class StepBatches:
+    """Endless batches of draws from step `first_step` on, for a DataLoader's batch_sampler.
+
+    Of the batch_size x ranks samples of a step, this rank takes its own batch_size.
+    """
+
+    def __init__(self, sampling, batch_size: int, first_step: int = 0, rank: int = 0, ranks: int = 1):
+        self.sampling, self.batch_size, self.first_step = sampling, batch_size, first_step
+        self.rank, self.ranks = rank, ranks
+
+    def __iter__(self) -> Iterator[list]:
+        step = self.first_step
+        while True:
+            first = (step * self.ranks + self.rank) * self.batch_size
+            yield [self.sampling(*divmod(i, len(self.sampling.corpus))) for i in range(first, first + self.batch_size)]
+            step += 1
+
+
+def fixed_draws(sampling, count: int) -> list:
+    """The first `count` draws: the same ones at every evaluation, and each clip as often as any other (within one)."""
+    return [sampling(*divmod(i, len(sampling.corpus))) for i in range(count)]
+
+
+def _generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    # Philox is counter-based: any (seed, epoch, index) is a stream of its own at no cost.
+    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, epoch, index]))
+
+
+def _clip_of(seed: int, epoch: int, index: int, clips: int) -> int:
+    return int(_order(seed, epoch, clips)[index])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, 0, epoch, 0])).permutation(clips)
+
+
+def _starts(ranges) -> np.ndarray:
+    return np.concatenate([np.arange(start, end) for start, end in ranges])
+
+
+def _two_apart(rng: np.random.Generator, starts: np.ndarray, gap: int) -> tuple[int, int]:
+    """Two of the sorted `starts` at least `gap` >= 1 frames apart; exists when their span is at least `gap`."""
+    # Starts in the middle of a short clip may have no partner that far away: only those that have one are drawn.
+    gap = max(gap, 1)
+    partnered = starts[(starts - starts[0] >= gap) | (starts[-1] - starts >= gap)]
+    first = int(rng.choice(partnered))
+    return first, int(rng.choice(starts[np.abs(starts - first) >= gap]))

@@ -1,0 +1,118 @@
+"""Videos -> how well their lips match their speech: LSE-D (lower is better), LSE-C (higher is better) and offset.
+
+    python evaluate.py results/*.mp4 --syncnet_path syncnet_v2.model --json scores.json
+    python evaluate.py result.mp4 --expert_path checkpoints/expert/best.pth
+    python evaluate.py face.mp4 --audio other.wav --expert_path best.pth --face_detector full
+
+What the judge sees depends on its weights:
+
+    --syncnet_path   the whole frame, squeezed to 224x224, at the file's own frame rate (protocol lrs: made for videos
+                     of 25 fps that show little but the face). These are the numbers that papers publish.
+    --expert_path    the lower half of the face crop that --face_detector finds, in the longest stretch of frames with
+                     a face, at 25 fps; `full` takes the file as a crop already. Adds P_sync, the mean cosine of lips
+                     and speech. Compare these numbers with each other, not with published ones.
+
+The offset is in frames; a positive one means that the sound comes too early.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import hparams
+from audio import load_wav
+from errors import UserError, run_script
+from evaluation import ExpertJudge, SyncNetV2Judge, format_table, score_video, write_json
+from evaluation.lse import SAMPLE_RATE, VSHIFT
+from faces import make_detector
+from models import load_expert, load_syncnet_v2, read_checkpoint
+
+
+def main(argv=None) -> int:
+    """Returns the exit code: 0, or 1 when no video could be judged."""
+    args = parse_args(argv)
+    hp = hparams.from_args(args)
+    if args.face_detector:
+        hp = dataclasses.replace(hp, face_detector=args.face_detector)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    # everything that can fail on a typo, before minutes of work
+    if args.json:
+        refuse_unwritable(Path(args.json))
+    judge = load_judge(args, device)
+    speech = load_wav(args.audio, SAMPLE_RATE) if args.audio else None
+    detector = None
+    if judge.crop_size:
+        detector = make_detector(hp.face_detector, device, hp.face_min_score, hp.detect_max_side)
+
+    # one video after the other; what cannot be judged does not stop the rest
+    scores, refused = [], {}
+    for video in tqdm(args.videos, desc="evaluating", unit="video", disable=None):  # None: only on a terminal
+        try:
+            scores.append(score_video(video, judge, hp, detector, speech))
+        except UserError as reason:
+            refused[video] = str(reason)
+
+    # summary
+    if scores:
+        print(format_table(scores))
+    for note in frame_rate_notes(scores, judge):
+        print(note)
+    for reason in refused.values():
+        print(f"not judged: {reason}")
+    if args.json:
+        weights = args.syncnet_path or args.expert_path
+        write_json(args.json, scores, refused, judge=judge.name, weights=weights, audio=args.audio, vshift=VSHIFT)
+    return 0 if scores else 1
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="files to judge, any format that ffmpeg reads")
+    weights = parser.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--syncnet_path", metavar="FILE", help="Chung's SyncNet v2 weights (syncnet_v2.model)")
+    weights.add_argument(
+        "--expert_path", metavar="FILE", help="a checkpoint of train_syncnet.py, or the official expert"
+    )
+    parser.add_argument(
+        "--audio", metavar="FILE", help="judge the pictures against this sound (default: each video's own)"
+    )
+    parser.add_argument(
+        "--face_detector",
+        metavar="NAME",
+        choices=hparams.CHOICES["face_detector"],
+        help=f"for --expert_path, one of {', '.join(hparams.CHOICES['face_detector'])} (default: the hparam)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all numbers here too")
+    hparams.add_flags(parser)
+    return parser.parse_args(argv)
+
+
+def refuse_unwritable(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"--json {path}: is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")
+
+
+def load_judge(args, device: str) -> SyncNetV2Judge | ExpertJudge:
+    if args.syncnet_path:
+        return SyncNetV2Judge(load_syncnet_v2(args.syncnet_path, device), device)
+    # The sound and the window are those the expert was trained with, whatever --hparams says; official files have none.
+    trained_with = hparams.from_dict(read_checkpoint(args.expert_path).get("hparams", {}))
+    return ExpertJudge(load_expert(args.expert_path, device), trained_with, device)
+
+
+def frame_rate_notes(scores, judge) -> list[str]:
+    """Protocol `lrs` reads frames as they come: at another rate than 25 fps, lips and speech drift apart."""
+    if judge.fps:
+        return []
+    odd = [s for s in scores if abs(s.fps - judge.frame_rate) > 0.1]
+    return [f"note: {s.video} has {s.fps:.2f} fps, judged as if {judge.frame_rate}: convert it first" for s in odd]
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,85 @@
+"""From a video file to its scores: read, crop where the judge wants crops, judge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from clips.index import runs_of
+from errors import UserError
+from evaluation.judges import ExpertJudge, SyncNetV2Judge
+from evaluation.lse import SAMPLE_RATE, sync_scores
+from faces import NO_FACE, Detector, crop_face, detect_boxes, fill_gaps
+from hparams import HParams
+from video import probe, read_audio, read_frames
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well one video's lips fit its speech; `evaluation.lse.sync_scores` says what the numbers mean."""
+
+    video: str
+    fps: float  # Hz, of the file
+    frames: int  # frames judged
+    offset: int  # frames, positive: the sound comes too early
+    lse_d: float
+    lse_c: float
+    p_sync: float | None  # mean cosine at shift zero, from an expert only
+
+
+def score_video(
+    path: str | Path,
+    judge: SyncNetV2Judge | ExpertJudge,
+    hp: HParams,
+    detector: Detector | None = None,
+    speech: np.ndarray | None = None,
+) -> Scores:
+    """Scores of the video's own sound, or of `speech` (float32 (n,), 16 kHz) in its place.
+
+    detector: needed by a judge with a crop_size; the longest stretch of frames with a face is judged, with its sound.
+    Raises UserError, with the path in it, when there is no sound, no face or less than one window.
+    """
+    if speech is None:
+        speech = read_audio(path, SAMPLE_RATE)
+    if judge.crop_size is None:
+        frames = read_frames(path, judge.fps)
+    else:
+        first, boxes = longest_face_track(path, judge.fps, detector, hp)
+        frames = read_crops(path, judge.fps, first, boxes, judge.crop_size)
+        speech = speech[round(first / judge.fps * SAMPLE_RATE) :]
+
+    features = judge.embed(progress(frames, "judging"), speech)
+    windows = len(features.face)
+    if windows == 0:
+        raise UserError(
+            f"{path}: too short to judge: {judge.min_frames} frames in a row and their sound are needed "
+            f"(there are {len(speech) / SAMPLE_RATE:.2f} s of sound): use a longer video"
+        )
+    offset, lse_c, lse_d = sync_scores(features.face, features.audio)
+    frames_judged = windows + judge.min_frames - 1
+    return Scores(str(path), probe(path).fps, frames_judged, offset, lse_d, lse_c, features.p_sync)
+
+
+def longest_face_track(path: str | Path, fps: float, detector: Detector, hp: HParams) -> tuple[int, np.ndarray]:
+    """(first frame, boxes (n, 4)) of the longest stretch in which every frame has a face, as preprocessing finds it."""
+    frames = progress(read_frames(path, fps), "looking for the face")
+    boxes = detect_boxes(frames, detector, every=hp.detect_every, batch_size=hp.face_det_batch_size)
+    boxes, status = fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+    runs = runs_of(status != NO_FACE)
+    if not runs:
+        raise UserError(f"{path}: no face found: try another --face_detector, or `full` for a file that is a face crop")
+    first, end = max(runs, key=lambda run: run[1] - run[0])
+    return first, boxes[first:end]
+
+
+def read_crops(path: str | Path, fps: float, first: int, boxes: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Face crops (size, size, 3) of the frames from `first` on, one for each box."""
+    frames = islice(read_frames(path, fps), first, first + len(boxes))
+    return (crop_face(frame, box, size) for frame, box in zip(frames, boxes, strict=True))
+
+
+def progress(frames: Iterator[np.ndarray], doing: str) -> Iterator[np.ndarray]:
+    return tqdm(frames, desc=doing, unit="frame", leave=False, disable=None)  # None: only on a terminal

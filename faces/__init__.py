@@ -1,0 +1,25 @@
+"""Finding the speaker's face in every frame, and cutting it out and putting it back.
+
+Boxes are float32 (x1, y1, x2, y2) in pixels, frames uint8 (H, W, 3) BGR.
+"""
+
+from faces.boxes import pad_boxes, smooth_boxes
+from faces.by_name import make_detector
+from faces.crop import crop_face, paste_face
+from faces.detector import Detections, Detector
+from faces.track import DETECTED, FILLED, NO_FACE, detect_boxes, fill_gaps
+
+__all__ = [
+    "DETECTED",
+    "FILLED",
+    "NO_FACE",
+    "Detections",
+    "Detector",
+    "crop_face",
+    "detect_boxes",
+    "fill_gaps",
+    "make_detector",
+    "pad_boxes",
+    "paste_face",
+    "smooth_boxes",
+]

@@ -1,0 +1,242 @@
+"""Raw videos -> clip store: faces cut out at 25 fps, 16 kHz mono sound, a manifest, and filelists split by identity.
+
+    python preprocess.py --data_root lrs2/main --preprocessed_root data/lrs2
+    python preprocess.py --data_root vox2/dev/mp4 --preprocessed_root data/vox2 --ngpu 4 --hparams preprocess_workers=8
+
+Run it again to go on where it stopped: finished clips are not touched.
+"""
+
+import argparse
+import errno
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import TimeoutError as ClipTimeout
+from pathlib import Path
+
+import torch
+from pebble import ProcessExpired, ProcessPool
+from tqdm import tqdm
+
+import faces
+import hparams
+import video
+from clips import filelists, manifest
+from clips.ingest import ingest, settings_of
+from errors import UserError, run_script
+
+STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    hp = hparams.from_args(args)
+    data_root, store_root, lists = Path(args.data_root), Path(args.preprocessed_root), Path(args.filelists)
+
+    # everything that can fail on a typo, before hours of work
+    sources = find_videos(data_root, store_root)
+    store_root.mkdir(parents=True, exist_ok=True)
+    rows = manifest.read(store_root)
+    refuse_foreign_lists(lists, sources, rows)
+    devices = [f"cuda:{i}" for i in range(args.ngpu)] or ["cpu"]
+    faces.make_detector(hp.face_detector, devices[0], hp.face_min_score, hp.detect_max_side)
+
+    # what is left to do
+    names = clip_names(sources, rows)
+    todo = [source for source in sources if args.redo or not is_done(rows.get(source), data_root / source, hp)]
+    print(f"{len(sources)} videos in {data_root}, {len(sources) - len(todo)} of them done before")
+    warn_of_other_settings(rows, sources, todo, hp)
+
+    run_all(todo, names, data_root, store_root, devices, hp, rows)
+
+    # filelists and summary
+    kept = [row.clip for row in rows.values() if row.status == "kept"]
+    counts = write_filelists(lists, kept, hp) if kept else {}
+    print(summary(rows, counts, lists, hp))
+    if not kept:
+        raise UserError(f"no clip of {data_root} could be kept: the reasons stand above")
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_root", metavar="DIR", required=True, help="folder of videos, <id>/<clip>.mp4 or deeper")
+    parser.add_argument("--preprocessed_root", metavar="DIR", required=True, help="the clip store to write or continue")
+    parser.add_argument(
+        "--filelists", metavar="DIR", default="filelists", help="where train, val, test.txt go (%(default)s)"
+    )
+    parser.add_argument(
+        "--ngpu",
+        metavar="N",
+        type=int,
+        default=torch.cuda.device_count(),
+        help="GPUs for the face detector; 0 = CPU (all there are)",
+    )
+    parser.add_argument(
+        "--redo", action="store_true", help="process every video again, for example after a change of hparams"
+    )
+    hparams.add_flags(parser)
+    return parser.parse_args(argv)
+
+
+def find_videos(data_root: Path, store_root: Path) -> list[str]:
+    """Paths of all videos below data_root, relative to it, in a fixed order; hidden ones and the store are left out."""
+    if not data_root.is_dir():
+        raise UserError(f"--data_root {data_root}: no such folder")
+    found = []
+    for folder, subfolders, files in os.walk(data_root, followlinks=True):
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and Path(folder, name).resolve() != store_root.resolve()
+        )
+        paths = (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+        found += [str(path.relative_to(data_root)) for path in paths if path.suffix.lower() in video.VIDEO_SUFFIXES]
+    if not found:
+        endings = " ".join(sorted(video.VIDEO_SUFFIXES))
+        raise UserError(f"--data_root {data_root}: no video in it, looked for {endings}")
+    return found
+
+
+def clip_names(sources: list[str], rows: dict[str, manifest.Row]) -> dict[str, str]:
+    """The store's name for each source: its path without suffix; with suffix where two would share a name."""
+    names = {source: row.clip for source, row in rows.items()}
+    taken = set(names.values())
+    for source in sources:
+        if source in names:
+            continue
+        path = Path(source)
+        # A video that lies directly in the data root is its own identity.
+        folder = path.parent.as_posix() if path.parent != Path(".") else path.stem
+        name = f"{folder}/{path.stem}"
+        if name in taken:
+            name = f"{folder}/{path.name}"
+        taken.add(name)
+        names[source] = name
+    return names
+
+
+def is_done(row: manifest.Row | None, path: Path, hp: hparams.HParams) -> bool:
+    """A clip is done when its source has not changed; a rejected one is tried again under other hparams."""
+    if row is None or row.source_bytes != path.stat().st_size:
+        return False
+    return row.status == "kept" or row.settings == settings_of(hp)
+
+
+def warn_of_other_settings(rows, sources, todo, hp) -> None:
+    kept_as_is = set(sources) - set(todo)
+    others = sum(rows[source].settings != settings_of(hp) for source in kept_as_is)
+    if others:
+        print(f"note: {others} clips were made with other hparams and stay as they are; --redo makes them again")
+
+
+def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
+    """Feeds the worker processes, adds each finished clip to the manifest and to `rows`."""
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    counter = context.Value("i", 0)
+    writer = manifest.ManifestWriter(store_root)
+    workers = min(hp.preprocess_workers, len(todo))
+    pool = ProcessPool(workers, initializer=start_worker, initargs=(hp, devices, counter), context=context)
+    results = Counter()
+    try:
+        waiting = iter(todo)
+        running = {}
+        with tqdm(total=len(todo), desc="preprocessing", unit="clip") as bar:
+            while True:
+                # A short queue: a hundred thousand scheduled clips would only take memory.
+                while len(running) < 2 * workers and (source := next(waiting, None)) is not None:
+                    job = (Path(source), names[source], data_root, store_root, hp)
+                    running[pool.schedule(work, args=job, timeout=hp.clip_timeout_s)] = source
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    source = running.pop(future)
+                    row = rows[source] = outcome(future, source, names[source], data_root, hp)
+                    writer.add(row)
+                    results[row.status] += 1
+                    bar.set_postfix(results)
+                    bar.update()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.close() if pool.active else None
+        pool.join()
+        writer.close()
+
+
+def start_worker(hp, devices, counter) -> None:
+    """Runs once in every worker process: a detector of its own, on the next GPU in turn."""
+    global _detector
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // hp.preprocess_workers))
+    with counter.get_lock():
+        device = devices[counter.value % len(devices)]
+        counter.value += 1
+    _detector = faces.make_detector(hp.face_detector, device, hp.face_min_score, hp.detect_max_side)
+
+
+def work(source, name, data_root, store_root, hp) -> manifest.Row:
+    return ingest(source, name, data_root, store_root, _detector, hp)
+
+
+def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row:
+    """The row a worker returned, or a rejection that says how it failed."""
+    size = (data_root / source).stat().st_size
+    rejected = manifest.Row(source, name, "rejected", settings=settings_of(hp), source_bytes=size)
+    try:
+        return future.result()
+    except ClipTimeout:
+        rejected.reason = f"timed out: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
+    except ProcessExpired as error:
+        rejected.reason = f"crashed: the worker process died on it (exit code {error.exitcode})"
+    except Exception as error:
+        # One odd file must not end a run over 100,000; a full disk must.
+        if getattr(error, "errno", None) in STOPS_THE_RUN or isinstance(error, torch.OutOfMemoryError):
+            raise
+        rejected.reason = f"failed: {type(error).__name__}: {error}"
+    return rejected
+
+
+def refuse_foreign_lists(lists: Path, sources, rows) -> None:
+    """Stops before filelists of another data set would be overwritten."""
+    known = set(clip_names(sources, rows).values())
+    foreign = [name for name in filelists.existing(lists) if name not in known]
+    if foreign:
+        raise UserError(
+            f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: "
+            f"name another folder with --filelists"
+        )
+
+
+def write_filelists(lists: Path, kept: list[str], hp) -> dict[str, int]:
+    """Splits the kept clips by identity; an identity that is listed already stays in its split."""
+    listed = {name.split("/")[0]: split for name, split in filelists.existing(lists).items()}
+    identities = sorted({name.split("/")[0] for name in kept})
+    return filelists.write(lists, kept, filelists.assign(identities, hp.val_share, hp.test_share, listed))
+
+
+def summary(rows: dict[str, manifest.Row], counts: dict[str, int], lists: Path, hp) -> str:
+    """What was kept, and why the rest was not."""
+    kept = [row for row in rows.values() if row.status == "kept"]
+    rejected = [row for row in rows.values() if row.status != "kept"]
+    minutes = sum(row.frames for row in kept) / hp.fps / 60
+    lines = [f"kept {len(kept)} clips, {minutes:.1f} minutes, {len({row.identity for row in kept})} identities"]
+    lines += [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
+    lines += [f"rejected {len(rejected)} clips" + (":" if rejected else "")]
+    by_kind = Counter(row.reason.split(":")[0] for row in rejected)
+    for kind, count in by_kind.most_common():
+        example = next(row for row in rejected if row.reason.split(":")[0] == kind)
+        lines.append(
+            f"  {kind:<12}{count:>7}   e.g. {example.source}: {example.reason.partition(': ')[2] or example.reason}"
+        )
+    if counts:
+        lines.append(f"filelists in {lists}, all reasons in manifest.jsonl")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,159 @@
+"""evaluate.py: a table and JSON of the videos that can be judged, a reason for each that cannot."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from golden_weights import golden_state_dict
+from scipy.io import wavfile
+
+import evaluate
+from errors import UserError
+from evaluation import ExpertJudge, sync_scores
+from hparams import HParams
+from models import SyncNetExpert, load_expert
+from video import VideoWriter, read_audio, read_frames
+
+
+def write_video(path, frames=30, fps=25, with_sound=True, seed=0):
+    """A moving smear with noise of changing loudness: nothing to see or hear, but no two windows alike."""
+    rng = np.random.default_rng(seed)
+    seconds = frames / fps
+    loudness = np.interp(np.linspace(0, 1, int(16000 * seconds)), np.linspace(0, 1, 12), rng.uniform(0, 0.3, 12))
+    speech = (loudness * rng.standard_normal(len(loudness))).astype(np.float32)
+    with VideoWriter(path, fps, audio=speech if with_sound else None, sample_rate=16000) as writer:
+        for _ in range(frames):
+            writer.write(cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (96, 96)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("videos")
+
+
+@pytest.fixture(scope="module")
+def talking(folder):
+    return write_video(folder / "talking.mp4")
+
+
+@pytest.fixture(scope="module")
+def expert_path(folder):
+    hp = HParams(width=0.125)
+    torch.manual_seed(0)
+    network = SyncNetExpert(hp.img_size, hp.width)
+    path = folder / "best.pth"
+    networks = {"expert": network.state_dict()}
+    torch.save({"kind": "expert", "step": 1, "hparams": dataclasses.asdict(hp), "networks": networks}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def syncnet_path(folder):
+    path = folder / "syncnet_v2.model"
+    torch.save(golden_state_dict("syncnet_v2"), path)
+    return str(path)
+
+
+def test_the_table_has_a_line_per_video_and_their_mean(folder, talking, expert_path, capsys):
+    other = write_video(folder / "a longer name.mp4", frames=40, seed=1)
+    report = folder / "scores.json"
+    code = evaluate.main(
+        [talking, other, "--expert_path", expert_path, "--face_detector", "full", "--json", str(report)]
+    )
+    assert code == 0
+
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["video", "frames", "offset", "LSE-D", "LSE-C", "P_sync"]
+    saved = json.loads(report.read_text())
+    for line, scores in zip(lines, saved["videos"], strict=False):
+        numbers = [f"{scores['offset']:+d}"] + [f"{scores[name]:.3f}" for name in ("lse_d", "lse_c", "p_sync")]
+        assert line.split()[-5:] == [str(scores["frames"])] + numbers
+    assert lines[-1].split()[0] == "mean"
+    for name, mean in saved["mean"].items():
+        assert mean == pytest.approx(np.mean([scores[name] for scores in saved["videos"]]))
+    assert (saved["judge"], saved["weights"], saved["refused"]) == ("expert", expert_path, {})
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_face_crop_is_judged_as_it_is(folder, talking, expert_path):
+    report = folder / "crop.json"
+    evaluate.main([talking, "--expert_path", expert_path, "--face_detector", "full", "--json", str(report)])
+    scores = json.loads(report.read_text())["videos"][0]
+
+    judge = ExpertJudge(load_expert(expert_path), HParams())
+    features = judge.embed(read_frames(talking), read_audio(talking, 16000))
+    offset, lse_c, lse_d = sync_scores(features.face, features.audio)
+    assert (scores["offset"], scores["frames"]) == (offset, len(features.face) + 4)
+    assert [scores["lse_c"], scores["lse_d"], scores["p_sync"]] == pytest.approx([lse_c, lse_d, features.p_sync])
+
+
+def test_another_sound_is_judged_in_place_of_the_videos_own(folder, talking, expert_path):
+    own, same, other = folder / "own.json", folder / "same.json", folder / "other.json"
+    speech = read_audio(talking, 16000)
+    wavfile.write(folder / "same.wav", 16000, speech)
+    wavfile.write(folder / "other.wav", 16000, speech[::-1])
+    flags = ["--expert_path", expert_path, "--face_detector", "full"]
+    evaluate.main([talking, *flags, "--json", str(own)])
+    evaluate.main([talking, *flags, "--json", str(same), "--audio", str(folder / "same.wav")])
+    evaluate.main([talking, *flags, "--json", str(other), "--audio", str(folder / "other.wav")])
+    own, same, other = (json.loads(path.read_text())["mean"] for path in (own, same, other))
+    assert same == pytest.approx(own, abs=1e-4)
+    assert other["p_sync"] != pytest.approx(own["p_sync"], abs=1e-4)
+
+
+def test_syncnet_v2_judges_whole_frames_and_says_when_they_are_not_25_fps(folder, talking, syncnet_path, capsys):
+    fast = write_video(folder / "fast.mp4", frames=16, fps=30)
+    report = folder / "syncnet.json"
+    assert evaluate.main([talking, fast, "--syncnet_path", syncnet_path, "--json", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == ["video", "frames", "offset", "LSE-D", "LSE-C"]
+    assert f"note: {fast} has 30.00 fps, judged as if 25" in out
+    assert f"note: {talking}" not in out
+    saved = json.loads(report.read_text())
+    # 16 frames last 0.53 s, which is sound for 13 of them: the frames are not brought to 25 fps.
+    assert [scores["frames"] for scores in saved["videos"]] == [30, 13]
+    assert [scores["p_sync"] for scores in saved["videos"]] == [None, None]
+    assert set(saved["mean"]) == {"lse_d", "lse_c"}
+
+
+def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder, talking, expert_path, capsys):
+    silent = write_video(folder / "silent.mp4", with_sound=False)
+    short = write_video(folder / "short.mp4", frames=4)
+    missing = str(folder / "missing.mp4")
+    report = folder / "refused.json"
+    flags = ["--expert_path", expert_path, "--face_detector", "full", "--json", str(report)]
+    assert evaluate.main([silent, talking, short, missing, *flags]) == 0
+    out = capsys.readouterr().out
+    refused = json.loads(report.read_text())["refused"]
+    assert list(refused) == [silent, short, missing]
+    assert "no audio" in refused[silent]
+    assert "too short to judge: 5 frames" in refused[short]
+    for video, reason in refused.items():
+        assert video in reason
+        assert f"not judged: {reason}" in out.splitlines()
+
+
+def test_without_a_single_face_the_exit_code_is_1(talking, expert_path, capsys):
+    assert evaluate.main([talking, "--expert_path", expert_path, "--face_detector", "dlib"]) == 1
+    assert f"not judged: {talking}: no face found" in capsys.readouterr().out
+
+
+def test_a_typo_ends_before_the_work_starts(folder, talking, expert_path, capsys):
+    flags = ["--expert_path", expert_path, "--face_detector", "full"]
+    with pytest.raises(UserError, match="nowhere: create it first"):
+        evaluate.main([talking, *flags, "--json", str(folder / "nowhere" / "scores.json")])
+    with pytest.raises(UserError, match="is a folder"):
+        evaluate.main([talking, *flags, "--json", str(folder)])
+    with pytest.raises(UserError, match="missing.wav"):
+        evaluate.main([talking, *flags, "--audio", str(folder / "missing.wav")])
+    with pytest.raises(UserError, match="missing.pth"):
+        evaluate.main([talking, "--expert_path", str(folder / "missing.pth")])
+    with pytest.raises(UserError, match="missing.model"):
+        evaluate.main([talking, "--syncnet_path", str(folder / "missing.model")])
+    with pytest.raises(SystemExit):
+        evaluate.main([talking])
+    assert "one of the arguments --syncnet_path --expert_path is required" in capsys.readouterr().err

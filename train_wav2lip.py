@@ -1,0 +1,95 @@
+"""Clip store + expert -> generator.
+
+    python train_wav2lip.py --data_root data/lrs2 --checkpoint_dir checkpoints/wav2lip_gan \\
+        --syncnet_checkpoint_path checkpoints/expert/best.pth --recipe wav2lip_gan
+    python train_wav2lip.py --data_root data/lrs2 --checkpoint_dir checkpoints/wav2lip_gan \\
+        --syncnet_checkpoint_path checkpoints/expert/best.pth --recipe wav2lip_gan --resume
+
+Recipes: wav2lip (L1 + sync loss), wav2lip_gan (with the visual quality discriminator).
+Curves and sample images: tensorboard --logdir checkpoints.
+"""
+
+import hparams
+from clips.corpus import open_split
+from clips.dataset import GeneratorDataset
+from clips.sampling import GeneratorSampling
+from errors import UserError, run_script
+from models import load_expert, load_generator, load_visual_discriminator
+from training import script
+from training.checkpoint import copy_weights
+from training.loop import Intervals
+from training.recipes.adversary import Adversary
+from training.recipes.wav2lip import Wav2LipRecipe
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    hp = hparams.from_args(args)
+    device = script.begin(args, hp)
+
+    # the expert and the data: anything unusable ends the run here
+    expert = load_expert(args.syncnet_checkpoint_path)
+    if expert.img_size != hp.img_size:
+        raise UserError(
+            f"{args.syncnet_checkpoint_path}: its expert sees {expert.img_size} px faces, the generator draws "
+            f"{hp.img_size} px: train both with one img_size"
+        )
+    sampled = {}
+    for split in ("train", "val"):
+        corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
+        script.describe(split, corpus)
+        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap)
+        sampled[split] = GeneratorDataset(corpus, hp.img_size), sampling
+
+    # networks, optimisers, and where to begin
+    recipe = RECIPES[args.recipe](hp, expert, device)
+    if args.disc_checkpoint_path:
+        discriminator = load_visual_discriminator(args.disc_checkpoint_path)
+        copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
+    first_step = script.restore(args, recipe, hp, sampled["train"][0].corpus, load_generator)
+
+    values = script.run(
+        args,
+        hp,
+        device,
+        recipe,
+        *sampled.values(),
+        batch_size=hp.batch_size,
+        eval_samples=hp.eval_windows,
+        first_step=first_step,
+        last_step=hp.nsteps,
+        intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
+    )
+    print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
+    print(f"generator: {args.checkpoint_dir}/best.pth")
+
+
+def wav2lip(hp, expert, device) -> Wav2LipRecipe:
+    return Wav2LipRecipe(hp, expert, device)
+
+
+def wav2lip_gan(hp, expert, device) -> Wav2LipRecipe:
+    return Wav2LipRecipe(hp, expert, device, adversary=Adversary(hp, device))
+
+
+RECIPES = {"wav2lip": wav2lip, "wav2lip_gan": wav2lip_gan}
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__)
+    networks = parser.add_argument_group("networks")
+    networks.add_argument("--recipe", choices=RECIPES, default="wav2lip_gan", help="losses to train with (%(default)s)")
+    networks.add_argument(
+        "--syncnet_checkpoint_path", metavar="FILE", required=True, help="the expert, from train_syncnet.py"
+    )
+    networks.add_argument(
+        "--disc_checkpoint_path", metavar="FILE", help="visual quality discriminator to start from, official format"
+    )
+    args = parser.parse_args(argv)
+    if args.disc_checkpoint_path and args.recipe != "wav2lip_gan":
+        parser.error(f"--disc_checkpoint_path: recipe {args.recipe} has no discriminator")
+    return args
+
+
+if __name__ == "__main__":
+    run_script(main)

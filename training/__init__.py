@@ -1,0 +1,1 @@
+"""What both training scripts share: the loop, losses, recipes, checkpoints and curves."""

@@ -1,0 +1,120 @@
+"""Checkpoints: everything a run needs to go on, in one file that is whole or not there.
+
+{"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
+ "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list}
+"""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import torch
+
+import hparams
+from errors import UserError
+from models import read_checkpoint
+
+FILE = "checkpoint_step{:09d}.pth"  # the official name
+PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder: the newest `keep`, and the best by the recipe's own measure."""
+
+    def __init__(self, folder: Path, recipe, hp: hparams.HParams, data: str, keep: int):
+        self.folder, self.recipe, self.hp, self.data, self.keep = Path(folder), recipe, hp, data, keep
+
+    def save(self, step: int) -> Path:
+        path = self.folder / FILE.format(step)
+        _write(path, self._state(step))
+        for _, old in sorted(found_in(self.folder).items())[: -self.keep]:
+            old.unlink()
+        return path
+
+    def save_best(self, step: int) -> Path:
+        path = self.folder / "best.pth"
+        _write(path, self._state(step))
+        return path
+
+    def _state(self, step: int) -> dict:
+        recipe = self.recipe
+        return {
+            "kind": recipe.kind,
+            "step": step,
+            "hparams": dataclasses.asdict(self.hp),
+            "networks": {name: network.state_dict() for name, network in recipe.networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in recipe.optimizers.items()},
+            "recipe": recipe.state_dict(),
+            "data": self.data,
+        }
+
+
+def found_in(folder: Path) -> dict[int, Path]:
+    """Checkpoints by step."""
+    matches = ((PATTERN.fullmatch(path.name), path) for path in Path(folder).glob("checkpoint_step*.pth"))
+    return {int(match[1]): path for match, path in matches if match}
+
+
+def newest(folder: Path) -> Path:
+    """The newest checkpoint that can be read; a damaged one is passed over with a note."""
+    for _, path in sorted(found_in(folder).items(), reverse=True):
+        try:
+            read_checkpoint(path)
+            return path
+        except UserError as error:
+            print(f"note: passed over: {error}")
+    raise UserError(f"{folder}: no checkpoint to resume from: leave out --resume to start anew")
+
+
+def is_own(path: Path) -> bool:
+    """Whether the file is a checkpoint of this project, rather than bare or official weights."""
+    return "kind" in read_checkpoint(path)
+
+
+def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
+    """Starts `target` from the weights of `source`, which were read from `path`."""
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"{path}: its network has another size: set its width and img_size in hparams.py") from error
+
+
+def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
+    """Puts a checkpoint of the same recipe into `recipe` and returns its step; says what differs from this run."""
+    saved = read_checkpoint(path)
+    if saved.get("kind") != recipe.kind or not set(recipe.networks) <= set(saved["networks"]):
+        held = ", ".join(saved.get("networks", {})) or "no network of this project"
+        wanted = ", ".join(recipe.networks)
+        raise UserError(f"{path}: holds {held}, cannot resume {wanted}: name a checkpoint of this script and recipe")
+    changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
+    if changed:
+        print(f"resuming with other hparams: {'; '.join(changed)}")
+    if saved["data"] != data:
+        print("resuming with other data: the training list or its clips have changed since the checkpoint was written")
+    try:
+        for name, network in recipe.networks.items():
+            network.load_state_dict(saved["networks"][name])
+        for name, optimizer in recipe.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        recipe.load_state_dict(saved["recipe"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: does not fit this run ({reason}): use its hparams width and img_size") from error
+    return saved["step"]
+
+
+def _write(path: Path, state: dict) -> None:
+    """Written beside, flushed to disk, then renamed: a kill at any moment leaves the old file or the new one."""
+    part = path.parent / (path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        kept = sorted(found_in(path.parent).values())
+        last = f"the last good one is {kept[-1]}" if kept else "there is no earlier one"
+        raise UserError(f"{path}: could not be written ({error}); {last}") from error

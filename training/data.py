@@ -1,0 +1,37 @@
+"""Loaders: batches for training, endless and by step number; batches for evaluation, always the same ones."""
+
+import signal
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from clips.sampling import StepBatches, fixed_draws
+
+
+def training_batches(dataset, sampling, batch_size: int, workers: int, first_step: int) -> DataLoader:
+    """Endless batches from step `first_step` on; the number of workers changes no sample."""
+    steps = StepBatches(sampling, batch_size, first_step)
+    return DataLoader(
+        dataset,
+        batch_sampler=steps,
+        num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def evaluation_batches(dataset, sampling, count: int, batch_size: int):
+    """A function that gives the same `count` samples, in batches, each time it is called."""
+    draws = fixed_draws(sampling, count)
+    groups = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
+    # No workers: a few thousand frames are read sooner than worker processes start.
+    loader = DataLoader(dataset, batch_sampler=groups)
+    return lambda: iter(loader)
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's business
+    # One thread each: the workers are the parallelism.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

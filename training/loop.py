@@ -1,0 +1,141 @@
+"""The one training loop. It knows steps, upkeep and stopping; what is trained is the recipe's business.
+
+A recipe is an object with
+    kind                        "expert" or "generator": what its checkpoints hold
+    networks, optimizers        dicts by name: what a checkpoint keeps
+    step(batch)                 one optimisation step, returns named values for the curves
+    evaluate(batches)           named values over the val list; may change the recipe's own state
+    is_best(values)             whether these are the best so far
+    samples(batch)              named image grids, uint8 (H, W, 3) BGR
+    state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from errors import UserError
+from training.checkpoint import Checkpoints
+from training.monitor import Monitor
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Steps between …; 0 = never."""
+
+    log: int
+    samples: int
+    evaluation: int
+    checkpoint: int
+
+
+def train(
+    recipe,
+    batches: Iterable[dict],
+    val_batches: Callable[[], Iterable[dict]],
+    checkpoints: Checkpoints,
+    monitor: Monitor,
+    intervals: Intervals,
+    first_step: int,
+    last_step: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """Runs steps first_step + 1 … last_step and returns the last evaluation.
+
+    Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
+    """
+    step, values, batches = first_step, {}, iter(batches)
+    with StopSignal() as stop, tqdm(total=last_step, initial=first_step, desc="training", unit="step") as bar:
+        while True:
+            # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
+            is_last = step >= last_step or stop.asked
+            if step > first_step or step == 0:
+                if step and _due(step, intervals.log):
+                    bar.set_postfix(
+                        {name.split("/")[-1]: f"{value:.3f}" for name, value in monitor.flush(step).items()}
+                    )
+                if _due(step, intervals.evaluation) or step >= last_step:
+                    values = recipe.evaluate(_on_device(val_batches(), device))
+                    monitor.scalars(values, step)
+                    bar.write(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+                    if recipe.is_best(values):
+                        checkpoints.save_best(step)
+                if _due(step, intervals.samples) or step >= last_step:
+                    monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
+                if step and (_due(step, intervals.checkpoint) or is_last):
+                    checkpoints.save(step)
+            if is_last:
+                break
+
+            waiting_since = time.perf_counter()
+            batch = _to(next_batch(batches), device)
+            working_since = time.perf_counter()
+            named = recipe.step(batch)
+            step += 1
+            waited, worked = working_since - waiting_since, time.perf_counter() - working_since
+            monitor.add({**named, "speed/share_waiting_for_data": waited / (waited + worked)})
+            bar.update()
+    monitor.flush(step)
+    if stop.asked:
+        raise KeyboardInterrupt
+    return values
+
+
+class StopSignal:
+    """Turns Ctrl-C and SIGTERM into a flag the loop looks at between steps; a second Ctrl-C stops at once."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self) -> "StopSignal":
+        try:
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, as in a notebook's background job: no signals to handle
+            self._before = {}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping: finishing this step and writing a checkpoint (Ctrl-C again to stop at once)")
+
+
+def next_batch(batches):
+    """The next batch; an error in a loader worker comes back as the one line it was raised with."""
+    try:
+        return next(batches)
+    except UserError as error:
+        raise UserError(str(error).rstrip().splitlines()[-1].removeprefix("errors.UserError: ")) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "a loader worker died, most often for want of memory: lower num_workers in hparams.py and use --resume"
+        ) from error
+
+
+def _due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
+
+
+def _on_device(batches: Iterable[dict], device: torch.device):
+    batches = iter(batches)
+    while True:
+        try:
+            batch = next_batch(batches)
+        except StopIteration:
+            return
+        yield _to(batch, device)
+
+
+def _to(batch: dict, device: torch.device) -> dict:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

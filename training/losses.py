@@ -1,0 +1,47 @@
+"""The losses of the paper (Prajwal et al. 2020) as pure functions of tensors, in fp32."""
+
+import torch
+import torch.nn.functional as F
+
+
+def p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """P_sync = v·s / max(|v| |s|, eps): probability that face and speech embeddings (B, D) are in sync, (B,).
+
+    Section 3.1, equation 2. Both embeddings come from a ReLU, so it lies in [0, 1].
+    """
+    face, speech = face.float(), speech.float()
+    norms = face.norm(dim=-1) * speech.norm(dim=-1)
+    return (face * speech).sum(dim=-1) / norms.clamp(min=eps)
+
+
+def expert_bce(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy of P_sync (B,) against labels (B,): 1 in sync, 0 not. Section 3.1."""
+    # Rounding can lift a cosine just above 1, which the logarithm of 1 - p does not survive.
+    return F.binary_cross_entropy(probability.float().clamp(0, 1), in_sync.float())
+
+
+def sync_loss(probability: torch.Tensor) -> torch.Tensor:
+    """E_sync = mean(-log P_sync), equation 3."""
+    return expert_bce(probability, torch.ones_like(probability))
+
+
+def reconstruction_loss(generated: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """L_recon: mean absolute difference over the whole frame, equation 1."""
+    return F.l1_loss(generated.float(), truth.float())
+
+
+def adversarial_loss(fake_logits: torch.Tensor) -> torch.Tensor:
+    """L_gen of the generator: the fake should pass for real.
+
+    The non-saturating form -log D(fake) of the official code; the paper's equation 4 has log(1 - D(fake)).
+    """
+    return F.binary_cross_entropy_with_logits(fake_logits.float(), torch.ones_like(fake_logits, dtype=torch.float32))
+
+
+def discriminator_losses(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two halves of L_disc: real to 1, fake to 0. Equation 5."""
+    real, fake = real_logits.float(), fake_logits.float()
+    return (
+        F.binary_cross_entropy_with_logits(real, torch.ones_like(real)),
+        F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)),
+    )

@@ -1,0 +1,75 @@
+"""The lip-sync expert on real pairs, in sync or not: cosine similarity + binary cross entropy. Paper, section 3.1."""
+
+import numpy as np
+import torch
+
+from hparams import HParams
+from models import SyncNetExpert
+from models.inputs import expert_faces, to_float
+from training.images import tile
+from training.losses import expert_bce, p_sync
+
+
+class ExpertRecipe:
+    kind = "expert"
+
+    def __init__(self, hp: HParams, device: torch.device):
+        self.expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).to(device)
+        self.optimizer = torch.optim.Adam(
+            self.expert.parameters(), lr=hp.syncnet_lr, betas=(hp.syncnet_beta1, hp.syncnet_beta2)
+        )
+        self.networks = {"expert": self.expert}
+        self.optimizers = {"adam": self.optimizer}
+        self.best_loss = float("inf")
+
+    def step(self, batch: dict) -> dict:
+        """batch: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
+        self.expert.train()
+        probability = self._probability(batch)
+        loss = expert_bce(probability, batch["in_sync"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return {"loss/bce": loss, "sync/accuracy": _accuracy(probability, batch["in_sync"])}
+
+    @torch.no_grad()
+    def evaluate(self, batches) -> dict[str, float]:
+        """Loss, balanced accuracy at P_sync 0.5 (chance is 0.5) and mean P_sync of both kinds of pairs."""
+        self.expert.eval()
+        seen = [(self._probability(batch), batch["in_sync"]) for batch in batches]
+        probability, in_sync = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        return {
+            "val/bce": float(expert_bce(probability, in_sync)),
+            "val/accuracy": float(_accuracy(probability, in_sync)),
+            "val/p_sync_in_sync": float(probability[in_sync == 1].mean()),
+            "val/p_sync_off_sync": float(probability[in_sync == 0].mean()),
+        }
+
+    def is_best(self, values: dict[str, float]) -> bool:
+        better = values["val/bce"] < self.best_loss
+        self.best_loss = min(values["val/bce"], self.best_loss)
+        return better
+
+    @torch.no_grad()
+    def samples(self, batch: dict) -> dict[str, np.ndarray]:
+        """The mouths the expert sees: one row a pair, the five frames of its window."""
+        faces = expert_faces(to_float(batch["faces"][:4]))  # (4, 3T, H/2, W)
+        frames = faces.unflatten(1, (-1, 3))  # (4, T, 3, H/2, W)
+        return {"pairs": tile(frames)}
+
+    def state_dict(self) -> dict:
+        return {"best_loss": self.best_loss}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best_loss = state["best_loss"]
+
+    def _probability(self, batch: dict) -> torch.Tensor:
+        speech, face = self.expert(batch["mel"].unsqueeze(1), expert_faces(to_float(batch["faces"])))
+        return p_sync(face, speech)
+
+
+def _accuracy(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
+    """Mean of the accuracies on both kinds of pairs, so that a constant answer scores 0.5."""
+    right = ((probability > 0.5) == (in_sync == 1)).float()
+    kinds = [right[in_sync == label].mean() for label in (0, 1) if (in_sync == label).any()]
+    return torch.stack(kinds).mean()

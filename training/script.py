@@ -1,0 +1,116 @@
+"""What both training scripts do in the same way: flags, device and seed, where to begin, and the run itself."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+import hparams
+from clips.corpus import Corpus
+from errors import UserError
+from training import checkpoint
+from training.data import evaluation_batches, training_batches
+from training.loop import Intervals, train
+from training.monitor import Monitor
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The flags of both scripts; description is the script's docstring."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = p.add_argument_group("data")
+    data.add_argument(
+        "--data_root", metavar="DIR", required=True, help="clip store, or data preprocessed by the official code"
+    )
+    data.add_argument(
+        "--filelists", metavar="DIR", default="filelists", help="folder of train.txt and val.txt (%(default)s)"
+    )
+    run = p.add_argument_group("run")
+    run.add_argument("--checkpoint_dir", metavar="DIR", required=True, help="where checkpoints and curves go")
+    run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint_dir")
+    run.add_argument(
+        "--checkpoint_path", metavar="FILE", help="go on from this checkpoint; of an official one, take the weights"
+    )
+    run.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cuda:1 or cpu (%(default)s)"
+    )
+    hparams.add_flags(p)
+    return p
+
+
+def begin(args, hp: hparams.HParams) -> torch.device:
+    """Shows the hparams, opens the checkpoint folder, seeds the initial weights; returns the device."""
+    try:
+        device = torch.device(args.device)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    folder = Path(args.checkpoint_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (args.resume or args.checkpoint_path) and checkpoint.found_in(folder):
+        last = max(checkpoint.found_in(folder))
+        raise UserError(f"{folder} holds a run at step {last}: go on with --resume, or name another --checkpoint_dir")
+    print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
+    torch.manual_seed(hp.seed)
+    return device
+
+
+def describe(split: str, corpus: Corpus) -> None:
+    """Says what a split holds and what of its list is not used."""
+    print(f"{split}: {corpus.describe()}")
+    if corpus.skipped:
+        name, reason = next(iter(corpus.skipped.items()))
+        print(f"{split}: {len(corpus.skipped)} listed clips are not used, e.g. {name}: {reason}")
+
+
+def restore(args, recipe, hp: hparams.HParams, corpus: Corpus, load_weights) -> int:
+    """Puts --resume or --checkpoint_path into the recipe and returns the step to go on from, 0 for a new run.
+
+    load_weights(path): for a file that is not a checkpoint of this project, the module with its weights.
+    """
+    path = checkpoint.newest(args.checkpoint_dir) if args.resume else args.checkpoint_path
+    if path is None:
+        return 0
+    if checkpoint.is_own(path):
+        step = checkpoint.restore(path, recipe, hp, corpus.fingerprint)
+        print(f"going on from {path}, step {step}")
+        return step
+    checkpoint.copy_weights(load_weights(path), recipe.networks[recipe.kind], path)
+    print(f"starting from the weights of {path}")
+    return 0
+
+
+def run(
+    args,
+    hp,
+    device,
+    recipe,
+    train_on,
+    validate_on,
+    batch_size,
+    eval_samples,
+    first_step,
+    last_step,
+    intervals: Intervals,
+):
+    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling)."""
+    if first_step >= last_step:
+        raise UserError(
+            f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
+        )
+    folder = Path(args.checkpoint_dir)
+    monitor = Monitor(folder / "tensorboard", first_step)
+    try:
+        return train(
+            recipe,
+            batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
+            val_batches=evaluation_batches(*validate_on, eval_samples, batch_size),
+            checkpoints=checkpoint.Checkpoints(folder, recipe, hp, train_on[0].corpus.fingerprint, hp.keep_checkpoints),
+            monitor=monitor,
+            intervals=intervals,
+            first_step=first_step,
+            last_step=last_step,
+            device=device,
+        )
+    finally:
+        monitor.close()

@@ -1,0 +1,125 @@
+"""Pictures of any video file at a constant frame rate, one at a time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from video.media import MediaError, Picture, average_rate, main_stream, open_media, pictures
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself."""
+
+    path: Path
+    width: int  # px, after rotation
+    height: int  # px, after rotation
+    fps: float  # average over the file
+    duration_s: float  # of the picture as announced: a damaged file may hold less
+    has_audio: bool
+
+
+def probe(path) -> VideoInfo:
+    """Facts of a video file, its first picture decoded to be sure of them.
+
+    Raises MediaError for a missing, empty or unreadable file and for one without a picture.
+    """
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        first = next(pictures(container, stream), None)
+        if first is None:
+            raise MediaError(f"{path}: no picture of its video stream can be decoded")
+        height, width = upright(np.empty((first.frame.height, first.frame.width)), first.frame.rotation).shape
+        fps = float(average_rate(stream))
+        has_audio = main_stream(container.streams.audio) is not None
+        duration = announced_duration(container, stream)
+    return VideoInfo(Path(path), width, height, fps, float(duration or scanned_duration(path)), has_audio)
+
+
+def announced_duration(container, stream) -> Fraction | None:
+    """Seconds of picture according to the file's header; None where it says nothing, as in browser recordings."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def scanned_duration(path) -> Fraction:
+    """Seconds of picture found by walking through the file without decoding it."""
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        spans = [(p.pts, p.pts + (p.duration or 0)) for p in container.demux(stream) if p.pts is not None]
+        starts, ends = zip(*spans, strict=True)
+        return (max(ends) - min(starts)) * stream.time_base
+
+
+def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
+    """Yields uint8 (H, W, 3) BGR frames of the video at a constant rate, turned upright; memory stays constant.
+
+    Frame i is the picture on screen at i / fps seconds after the first picture, times rounded to the nearest frame.
+    fps=None takes the file's average rate. Pixels are taken as stored: a sample aspect ratio and an alpha plane are
+    ignored. The file is closed when the iterator ends or is closed. Raises MediaError as `probe` does, on the first
+    frame; of a damaged file it gives what can be decoded.
+    """
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        rate = average_rate(stream) if fps is None else Fraction(fps)
+        reformatter = VideoReformatter()
+        is_empty = True
+        for frame, repeats in at_constant_rate(pictures(container, stream), rate):
+            # Converted anew for each repeat, so that no two frames share memory that a caller may draw on.
+            for _ in range(repeats):
+                is_empty = False
+                yield to_bgr(frame, reformatter)
+    if is_empty:
+        raise MediaError(f"{path}: no picture of its video stream can be decoded")
+
+
+def at_constant_rate(shown: Iterable[Picture], fps: Fraction) -> Iterator[tuple[av.VideoFrame, int]]:
+    """(frame, how many output frames show it) for pictures at any times.
+
+    A picture takes the output slot nearest to its time, measured from the first picture, and stays until the slot
+    of the next. Rounding to the nearest keeps lips and sound together: taking the last one at or before i / fps
+    would show 30 fps material half a frame late on average.
+    """
+    held, start, given = None, None, 0
+    for picture in shown:
+        if start is None:
+            start = picture.time
+        slot = nearest(fps * (picture.time - start))
+        if slot > given:
+            yield held.frame, slot - given
+            given = slot
+        held = picture
+    if held is not None:
+        # However short, a video has one frame.
+        end = max(1, nearest(fps * (held.time + held.duration - start)))
+        if end > given:
+            yield held.frame, end - given
+
+
+def nearest(x: Fraction) -> int:
+    """The nearest integer, halves upwards (Python's round takes them to the even one)."""
+    return floor(x + Fraction(1, 2))
+
+
+def video_stream(container, path):
+    stream = main_stream(container.streams.video)
+    if stream is None:
+        raise MediaError(f"{path}: no video stream; give a file with moving pictures")
+    return stream
+
+
+def to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """uint8 (H, W, 3) BGR, upright, in memory of its own."""
+    return upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), frame.rotation)
+
+
+def upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """The image turned by the file's rotation metadata, degrees counter-clockwise; mirroring is not applied."""
+    return np.ascontiguousarray(np.rot90(image, k=round(rotation / 90))) if rotation else image

@@ -1,0 +1,118 @@
+"""Opening a media file and decoding one of its streams: what pictures, sound and images have in common."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from av.stream import Disposition
+
+from errors import UserError
+
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .flv .mpg .mpeg .wmv .ts .mts .m2ts .3gp .ogv".split())
+AUDIO_SUFFIXES = frozenset(".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff".split())
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
+
+FALLBACK_FPS = Fraction(25)  # for files that state no frame rate and have too few frames to guess one from
+
+
+class MediaError(UserError):
+    """A media file that cannot be used, said in one line that names it."""
+
+
+class Picture(NamedTuple):
+    """A decoded frame and when it is shown, in seconds on the file's own clock."""
+
+    time: Fraction
+    duration: Fraction
+    frame: av.VideoFrame
+
+
+def local_url(path) -> str:
+    """A name that FFmpeg takes for a file, whatever characters are in it: `a:b.mp4` alone would name a protocol."""
+    return f"file:{path}"
+
+
+@contextmanager
+def open_media(path) -> Iterator[av.container.InputContainer]:
+    """The opened container, closed at the end of the block. Raises MediaError for anything that is not media."""
+    path = Path(path)
+    if not path.exists():
+        raise MediaError(f"{path}: no such file")
+    if not path.is_file():
+        raise MediaError(f"{path}: not a file; give a single video, sound or image file")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty; copy or download it again")
+    try:
+        container = av.open(local_url(path), metadata_errors="replace")
+    except PermissionError:
+        raise MediaError(f"{path}: no permission to read it") from None
+    except av.FFmpegError as error:
+        raise MediaError(f"{path}: not a media file, or cut off before its index ({error.strerror})") from None
+    with container:
+        yield container
+
+
+def main_stream(streams):
+    """The stream a player would choose: the default one, else the first; None when there is none.
+
+    Cover art is stored as a video stream too, and is not one.
+    """
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    candidates = [stream for stream in streams if stream.codec_context and not stream.disposition & still]
+    return min(candidates, key=lambda stream: not stream.disposition & Disposition.default, default=None)
+
+
+def decode(container, stream) -> Iterator[av.frame.Frame]:
+    """Every frame of the stream that can be decoded; what is broken or cut off is passed over."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.InvalidDataError, av.EOFError):
+            # A container that breaks off raises here. Frames that the decoder still holds are not lost:
+            # reading to the regular end has flushed it, and decoding None flushes it now.
+            break
+        yield from decoded(stream, packet)
+    yield from decoded(stream, None)
+
+
+def decoded(stream, packet) -> list[av.frame.Frame]:
+    """The frames that this packet completes: none when it is broken."""
+    try:
+        return stream.codec_context.decode(packet)
+    except (av.InvalidDataError, av.EOFError):
+        return []
+
+
+def average_rate(stream) -> Fraction:
+    """Frames per second of a video stream over its whole length."""
+    return stream.average_rate or stream.guessed_rate or FALLBACK_FPS
+
+
+def pictures(container, stream) -> Iterator[Picture]:
+    """The decoded frames of a video stream in the order they are shown, with their times."""
+    period = 1 / average_rate(stream)
+    is_avi = container.format.name == "avi"
+    time, shift = None, Fraction(0)
+    for frame in decode(container, stream):
+        # AVI stores no times of showing. Its decoding times rise evenly but are late by the decoder's reordering
+        # (two frames for H.264 with B-frames), while the first frame is meant to be shown at the stream's start.
+        ticks = frame.dts if is_avi or frame.pts is None else frame.pts
+        if ticks is not None:
+            if is_avi and time is None:
+                shift = ((stream.start_time or 0) - ticks) * stream.time_base
+            time = ticks * stream.time_base + shift
+        else:
+            time = Fraction(0) if time is None else time + period
+        yield Picture(time, (frame.duration or 0) * stream.time_base or period, frame)
+
+
+def picture_start(path) -> Fraction | None:
+    """When the first picture of the file is shown, in seconds on the file's clock; None without pictures."""
+    with open_media(path) as container:
+        stream = main_stream(container.streams.video)
+        first = next(pictures(container, stream), None) if stream else None
+        return first.time if first else None

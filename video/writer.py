@@ -1,0 +1,125 @@
+"""Writing H.264 + AAC mp4 files."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from errors import UserError
+from video.media import MediaError, local_url
+
+CRF = 18  # x264's constant quality, lower = better and larger: 18 shows no loss to the eye
+AUDIO_BITS_PER_CHANNEL = 96_000  # bit/s, the most AAC takes at 16 kHz
+BT709 = 1  # code of BT.709 for matrix, primaries and transfer in the stream's header (ITU-T H.273)
+LIMITED_RANGE = 1  # luma 16..235, what players expect of video
+CHANNEL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+
+
+class VideoWriter:
+    """Writes frames, and the sound that belongs to them, as an mp4 file.
+
+    with VideoWriter("out.mp4", fps=25, audio=wav) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+    Frames are uint8 (H, W, 3) BGR, all of one size; an odd width or height is rounded up by repeating the last column
+    or row, as H.264 needs even ones. `audio` is float32 (n,) or (n, channels) at `sample_rate` Hz and starts with the
+    first frame; the file holds exactly its n samples, however many frames there are. The file appears under its name
+    only when complete: nothing is left of it when the block ends with an exception. Raises UserError for a path that
+    cannot be written to.
+    """
+
+    def __init__(self, path, fps: float, audio: np.ndarray | None = None, sample_rate: int = 16000):
+        self.path = Path(path)
+        # Close to any rate in use, 30000/1001 among them, also when it comes as a float.
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.audio = None if audio is None or len(audio) == 0 else np.asarray(audio, np.float32)
+        self.sample_rate = sample_rate
+        self.frames_written = 0
+        self._samples_written = 0
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def __enter__(self):
+        if self.path.suffix.lower() != ".mp4":
+            raise UserError(f"{self.path}: only .mp4 files are written; name it {self.path.stem}.mp4")
+        if not self.path.parent.is_dir():
+            raise UserError(f"{self.path}: there is no folder {self.path.parent}; create it first")
+        if self.path.is_dir():
+            raise UserError(f"{self.path}: is a folder; name a file")
+        # The movie's clock ticks in samples: in the default milliseconds the length of the sound would be rounded.
+        options = {"movflags": "+faststart", "movie_timescale": str(self.sample_rate)}
+        try:
+            self._container = av.open(local_url(self._part), "w", format="mp4", options=options)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends a frame, and the sound up to its end."""
+        if self.frames_written == 0:
+            self._shape = frame.shape
+            self._add_streams()
+        if frame.shape != self._shape:
+            raise ValueError(f"frame {self.frames_written} has shape {frame.shape}, the first had {self._shape}")
+        picture = av.VideoFrame.from_ndarray(to_even_size(frame), format="bgr24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        picture.pts, picture.time_base = self.frames_written, 1 / self.fps
+        self._container.mux(self._video.encode(picture))
+        self.frames_written += 1
+        # Written in step, so that a player finds both close together and little is held in memory.
+        self._write_audio(until=self.frames_written / self.fps)
+
+    def __exit__(self, exception_type, exception, traceback):
+        try:
+            if exception_type is None:
+                self._finish()
+                os.replace(self._part, self.path)
+        finally:
+            self._container.close()
+            self._part.unlink(missing_ok=True)
+
+    def _add_streams(self):
+        height, width = self._shape[:2]
+        self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(CRF)})
+        self._video.width, self._video.height = width + width % 2, height + height % 2
+        self._video.pix_fmt = "yuv420p"
+        # Said in the file, so that no player has to guess from the size how colours were encoded.
+        codec = self._video.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = LIMITED_RANGE
+        if self.audio is not None:
+            channels = 1 if self.audio.ndim == 1 else self.audio.shape[1]
+            self._sound = self._container.add_stream("aac", rate=self.sample_rate)
+            self._sound.layout = CHANNEL_LAYOUTS[channels - 1]
+            self._sound.bit_rate = AUDIO_BITS_PER_CHANNEL * channels
+
+    def _write_audio(self, until: Fraction | None) -> None:
+        """Appends the sound up to this many seconds, in whole frames of the codec; None = all that is left."""
+        if self.audio is None:
+            return
+        end = len(self.audio) if until is None else min(len(self.audio), int(until * self.sample_rate))
+        while self._samples_written < end:
+            chunk = self.audio[self._samples_written : self._samples_written + self._sound.codec_context.frame_size]
+            planes = np.ascontiguousarray(chunk.reshape(len(chunk), -1).T)  # (channels, n)
+            block = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._sound.layout.name)
+            block.sample_rate = self.sample_rate
+            block.pts, block.time_base = self._samples_written, Fraction(1, self.sample_rate)
+            self._container.mux(self._sound.encode(block))
+            self._samples_written += len(chunk)
+
+    def _finish(self):
+        """Writes what the encoders still hold, and the file's index."""
+        if self.frames_written == 0:
+            raise MediaError(f"{self.path}: not written, there are no frames to write")
+        self._write_audio(until=None)
+        self._container.mux(self._video.encode())
+        if self.audio is not None:
+            self._container.mux(self._sound.encode())
+        self._container.close()
+
+
+def to_even_size(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
