@@ -108,10 +108,10 @@ def load_judge(args, device: str) -> SyncNetV2Judge | ExpertJudge:
 
 def frame_rate_notes(scores, judge) -> list[str]:
     """Protocol `lrs` reads frames as they come: at another rate than 25 fps, lips and speech drift apart."""
-    if judge.fps:
+    if judge.read_fps:
         return []
-    odd = [s for s in scores if abs(s.fps - judge.frame_rate) > 0.1]
-    return [f"note: {s.video} has {s.fps:.2f} fps, judged as if {judge.frame_rate}: convert it first" for s in odd]
+    odd = [s for s in scores if abs(s.fps - judge.fps) > 0.1]
+    return [f"note: {s.video} has {s.fps:.2f} fps, judged as if {judge.fps}: convert it to judge its sync" for s in odd]
 
 
 if __name__ == "__main__":

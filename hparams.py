@@ -41,9 +41,7 @@ class HParams:
     detect_max_side: int = 640  # px, faces are searched in a copy no larger than this; 0 = full size [ours]
     detect_every: int = 5  # frames between detections, boxes interpolated between; 1 = every frame [ours; code: 1]
     face_det_batch_size: int = 16  # frames a detector gets at once; lower it when out of memory [code]
-    max_gap_frames: int = (
-        10  # frames without a detection filled by interpolation; longer gaps stay empty [ours; code: 0]
-    )
+    max_gap_frames: int = 10  # frames without a detection that interpolation fills; longer gaps stay [ours; code: 0]
 
     # --- preprocess.py: the clip store ------------------------------------------------------------------------------
     store_size: int = 96  # px, side of the stored face crops; raise it to img_size for larger models [ours]

@@ -31,7 +31,8 @@ def _mel_module(hp: HParams) -> "MelSpectrogram":
 class MelSpectrogram(nn.Module):
     """float (B, n) -> float32 (B, num_mels, 1 + n // hop_size), on the device the module is on.
 
-    Computed in float64: next to a loud band, float32 noise of the STFT changes the logarithm of a quiet one visibly.
+    Computed in float64: the logarithm of a quiet band next to a loud one brings out the float32 noise of the STFT,
+    2e-4 in a chirp, and here it costs 4 ms for 10 s of sound.
     Raises UserError for sound too short to have a spectrum.
     """
 
@@ -60,7 +61,7 @@ class MelSpectrogram(nn.Module):
             wav, self.n_fft, self.hop_size, self.win_size, self.window, pad_mode="reflect", return_complex=True
         )
         mel = self.bands @ spectrum.abs()  # (B, num_mels, T)
-        # 20 log10 of the floor is min_level_db, so digital silence comes out as -max_abs_value.
+        # The floor keeps the logarithm of digital silence finite; it lies below what the last line clips.
         floor = 10 ** (self.min_level_db / 20)
         level_db = 20 * torch.log10(mel.clamp_min(floor)) - self.ref_level_db
         scaled = 2 * self.max_abs_value * (level_db - self.min_level_db) / -self.min_level_db - self.max_abs_value

@@ -11,7 +11,7 @@ import faces
 import video
 from clips.index import runs_of
 from clips.manifest import Row
-from clips.store import ClipWriter
+from clips.store import ClipWriter, as_stored
 from hparams import HParams
 
 # The hparams that decide what a stored clip is; kept in its row to notice when they change.
@@ -83,7 +83,7 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
     samples = len(boxes) * hp.sample_rate // hp.fps
     row.frames, row.runs = len(boxes), runs_of(has_face)
     row.mel_columns = 1 + min(len(speech), samples) // hp.hop_size
-    speech = np.pad(speech[:samples], (0, max(samples - len(speech), 0)))
+    speech = as_stored(np.pad(speech[:samples], (0, max(samples - len(speech), 0))))
 
     writer = ClipWriter(target, hp.fps, hp.store_size, hp.sample_rate, hp.jpeg_quality)
     try:

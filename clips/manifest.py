@@ -49,8 +49,8 @@ def read(root: Path) -> dict[str, Row]:
             values = json.loads(line)
             row = Row(**{name: value for name, value in values.items() if name in known})
         except (ValueError, TypeError, AttributeError):
-            if number >= len(lines) - 1:
-                continue  # torn by an interruption: that clip is simply done again
+            if number == len(lines):
+                continue  # no newline behind it, so torn by an interruption: that clip is simply done again
             raise UserError(
                 f"{path}:{number}: not a manifest row: delete this line and run preprocess.py again"
             ) from None
@@ -64,10 +64,8 @@ class ManifestWriter:
 
     def __init__(self, root: Path):
         path = Path(root) / NAME
-        torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open for the whole run)
-        if torn:
-            self._file.write("\n")
+        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (open for the whole run)
+        self._file.truncate(path.read_bytes().rfind(b"\n") + 1)  # a line torn by an interruption
 
     def add(self, row: Row) -> None:
         self._file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")

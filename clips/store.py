@@ -62,7 +62,7 @@ class ClipWriter:
 
     def close(self, speech: np.ndarray, mel: np.ndarray, boxes: np.ndarray, status: np.ndarray, facts: dict) -> None:
         """speech float32 (frames / fps * sample_rate,), mel (80, S), boxes (frames, 4), status (frames,) uint8."""
-        pcm = np.clip(np.round(speech * 32768), -32768, 32767).astype("<i2")
+        pcm = (as_stored(speech) * 32768).astype("<i2")
         for start in range(0, len(pcm), self.sample_rate):
             second = pcm[start : start + self.sample_rate]
             self._mux(self._audio, second.tobytes(), start, len(second), Fraction(1, self.sample_rate))
@@ -93,6 +93,11 @@ class ClipWriter:
         packet.stream, packet.pts, packet.dts, packet.duration = stream, pts, pts, duration
         packet.time_base, packet.is_keyframe = time_base, True
         self._container.mux(packet)
+
+
+def as_stored(speech: np.ndarray) -> np.ndarray:
+    """Speech rounded to 16 bits, as it will be read back; take the mel of this, so that both always agree."""
+    return (np.clip(np.round(speech * 32768), -32768, 32767) / 32768).astype(np.float32)
 
 
 class Clip:

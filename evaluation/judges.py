@@ -3,7 +3,8 @@
 Each judge has the same few things, and nothing else in `evaluation/` knows which one it has:
 
     name                     what tables and JSON call it
-    fps                      the rate it wants frames at; None = the file's own
+    fps                      the rate its windows of sound are cut for
+    read_fps                 the rate it wants frames at; None = the file's own
     crop_size                side in px of the face crops it wants; None = whole frames
     min_frames               fewest frames, with as much sound, that it can judge
     embed(frames, speech)    -> Features
@@ -28,7 +29,7 @@ from evaluation.lse import SAMPLE_RATE, mfcc
 from hparams import HParams
 from models.inputs import expert_faces, to_float
 
-BATCH = 16  # windows through the network at once: about 0.3 GB with SyncNet v2, and larger is no faster on a CPU
+BATCH = 16  # windows through the network at once; SyncNet v2 takes 0.25 GB for them
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class SyncNetV2Judge:
     """
 
     name = "syncnet_v2"
-    fps = None
+    fps = 25
+    read_fps = None
     crop_size = None
     T = 5  # frames of a window
     min_frames = T + 1  # the original leaves out the last window that would fit, and so do its numbers
     frame_px = 224  # side of what the network sees, whatever the shape of the frame
-    frame_rate = 25  # Hz, the rate its windows are cut for
-    frame_samples = SAMPLE_RATE // frame_rate
+    frame_samples = SAMPLE_RATE // fps
     frame_columns = 4  # MFCC columns of a frame, 10 ms each
     window_columns = T * frame_columns
 
@@ -92,7 +93,7 @@ class ExpertJudge:
         self.network = network.to(device)
         self.device = device
         self.hp = hp
-        self.fps = hp.fps
+        self.fps = self.read_fps = hp.fps
         self.crop_size = network.img_size
         self.min_frames = hp.syncnet_T
 

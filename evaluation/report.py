@@ -10,21 +10,30 @@ import numpy as np
 from evaluation.scoring import Scores
 
 
+# field of Scores, its title, how its numbers are written
+COLUMNS = (
+    ("frames", "frames", "d"),
+    ("offset", "offset", "+d"),
+    ("lse_d", "LSE-D", ".3f"),
+    ("lse_c", "LSE-C", ".3f"),
+    ("p_sync", "P_sync", ".3f"),
+)
+AVERAGED = ("lse_d", "lse_c", "p_sync")  # offsets of opposite sign would cancel out
+
+
 def mean_scores(scores: list[Scores]) -> dict[str, float]:
-    """Plain means over videos, as protocol `lrs` takes them; p_sync only where all have one."""
-    names = [name for name in ("lse_d", "lse_c", "p_sync") if all(getattr(s, name) is not None for s in scores)]
-    return {name: float(np.mean([getattr(s, name) for s in scores])) for name in names}
+    """Plain means over the videos, as protocol `lrs` takes them, of what their judge measures."""
+    measured = [name for name in AVERAGED if getattr(scores[0], name) is not None]
+    return {name: float(np.mean([getattr(s, name) for s in scores])) for name in measured}
 
 
 def format_table(scores: list[Scores]) -> str:
-    """One line per video and their mean."""
-    with_p_sync = all(s.p_sync is not None for s in scores)
-    rows = [["video", "frames", "offset", "LSE-D", "LSE-C"] + ["P_sync"] * with_p_sync]
-    for s in scores:
-        row = [s.video, str(s.frames), f"{s.offset:+d}", f"{s.lse_d:.3f}", f"{s.lse_c:.3f}"]
-        rows.append(row + [f"{s.p_sync:.3f}"] * with_p_sync)
-    # Offsets of opposite sign would cancel out, so they have no mean.
-    rows.append(["mean", "", ""] + [f"{value:.3f}" for value in mean_scores(scores).values()])
+    """One line per video and their mean; scores of one judge."""
+    columns = [column for column in COLUMNS if getattr(scores[0], column[0]) is not None]
+    means = mean_scores(scores)
+    rows = [["video"] + [title for _, title, _ in columns]]
+    rows += [[s.video] + [format(getattr(s, name), spec) for name, _, spec in columns] for s in scores]
+    rows += [["mean"] + [format(means[name], spec) if name in means else "" for name, _, spec in columns]]
     return align(rows)
 
 

@@ -45,19 +45,19 @@ def score_video(
     if speech is None:
         speech = read_audio(path, SAMPLE_RATE)
     if judge.crop_size is None:
-        frames = read_frames(path, judge.fps)
+        frames = read_frames(path, judge.read_fps)
     else:
-        first, boxes = longest_face_track(path, judge.fps, detector, hp)
-        frames = read_crops(path, judge.fps, first, boxes, judge.crop_size)
-        speech = speech[round(first / judge.fps * SAMPLE_RATE) :]
+        first, boxes = longest_face_track(path, judge.read_fps, detector, hp)
+        frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
+        speech = speech[round(first / judge.read_fps * SAMPLE_RATE) :]
 
+    shortest_s, sound_s = judge.min_frames / judge.fps, len(speech) / SAMPLE_RATE
+    if sound_s < shortest_s:
+        raise UserError(f"{path}: too short to judge: {sound_s:.2f} s of sound, {shortest_s:.2f} s are needed")
     features = judge.embed(progress(frames, "judging"), speech)
     windows = len(features.face)
     if windows == 0:
-        raise UserError(
-            f"{path}: too short to judge: {judge.min_frames} frames in a row and their sound are needed "
-            f"(there are {len(speech) / SAMPLE_RATE:.2f} s of sound): use a longer video"
-        )
+        raise UserError(f"{path}: too short to judge: fewer than {judge.min_frames} usable frames in a row")
     offset, lse_c, lse_d = sync_scores(features.face, features.audio)
     frames_judged = windows + judge.min_frames - 1
     return Scores(str(path), probe(path).fps, frames_judged, offset, lse_d, lse_c, features.p_sync)

@@ -1,4 +1,4 @@
-"""dlib's HOG detector of frontal faces: no weights to download, no GPU, faces turned up to about 45 degrees."""
+"""dlib's HOG detector of frontal faces: no weights to download, no GPU, and no profiles."""
 
 from collections.abc import Callable
 
@@ -15,16 +15,16 @@ UPSAMPLE = 1
 
 # A HOG box goes from the brows to the chin and over the cheeks, a box of S3FD from the hairline to the chin: how far
 # each side (x1, y1, x2, y2) moves, in shares of the HOG box's width and height. Measured on 197 frames of 67 talking
-# people against a network trained like S3FD on WIDER FACE, medians 0.04, -0.19, -0.05, 0.03. The lower edge goes
-# further, to 0.13, so that it clears the chin in 95 % of the frames instead of half. The tip of the nose then lies at
-# 0.53 of the height, the mouth at 0.70 (0.63 to 0.76 in 90 % of the frames).
+# people against another network trained on WIDER FACE (MTCNN), medians 0.04, -0.19, -0.05, 0.03. The lower edge goes
+# further, to 0.13, below that network's in 95 % of the frames, to keep the chin inside. That puts the tip of the nose
+# at 0.53 of the height and the mouth at 0.70 (0.63 to 0.76 in 90 % of the frames).
 TO_S3FD_EXTENT = np.array([0.045, -0.20, -0.045, 0.13])
 
 
 def hog_finder(min_score: float) -> Callable[[np.ndarray], list[Detections]]:
     """A `find` for `Detector`; faces scoring below `min_score` (0 to 1) are dropped.
 
-    dlib scores a face by its distance from the decision plane, -1 to 4 or so, and by itself keeps what is above 0.
+    dlib scores a face by its distance from the decision plane, up to 3 or so, and by itself keeps what is above 0.
     The score here is the logistic function of that, so 0.5 is dlib's own threshold. It is no probability: real faces
     score 0.7 to 0.95, and 0.9 as `min_score` would already lose a good part of them.
     """

@@ -17,13 +17,13 @@ from faces.detector import Detections
 class Network(NamedTuple):
     min_score: str  # the package's name for the lowest score kept
     files: tuple[str, ...]  # what it downloads
-    since: str  # the release of face-alignment that brought it
+    since: str  # the release of face-alignment that is known to have it
 
 
-# blazeface sees only the square in the middle of the frame, and boxes brows to chin: widen with --pads in inference.
+# blazeface looks only at the square in the middle of the frame, at 128x128: for one large face in the middle.
 NETWORKS = {
-    "sfd": Network("filter_threshold", ("s3fd-619a316812.pth",), "1.0"),
-    "blazeface": Network("min_score_thresh", ("blazeface.pth", "anchors.npy"), "1.3"),
+    "sfd": Network("filter_threshold", ("s3fd-619a316812.pth",), "1.4"),
+    "blazeface": Network("min_score_thresh", ("blazeface.pth", "anchors.npy"), "1.4"),
     "yunet": Network("score_threshold", ("face_detection_yunet_2023mar.onnx",), "1.5"),
     "retinaface": Network("confidence_threshold", ("retinaface_mobilenet0.25.pth",), "1.5"),
     "scrfd": Network("confidence_threshold", ("scrfd_2.5g_bnkps.onnx",), "1.5"),

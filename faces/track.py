@@ -15,6 +15,8 @@ SAME_FACE_OVERLAP = 0.3
 # What `fill_gaps` says about a frame.
 NO_FACE, DETECTED, FILLED = 0, 1, 2
 
+NO_BOX = np.full(4, np.nan, dtype=np.float32)
+
 
 def detect_boxes(
     frames: Iterable[np.ndarray], detector: Detector, every: int = 1, batch_size: int = HParams.face_det_batch_size
@@ -37,9 +39,6 @@ def detect_boxes(
             else:
                 boxes.append(NO_BOX)
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
-
-
-NO_BOX = np.full(4, np.nan, dtype=np.float32)
 
 
 def every_nth_and_last(frames: Iterable[np.ndarray], every: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -39,8 +39,8 @@ class IdentityEncoder(nn.ModuleList):
         self.channels.append(channels)
 
     def forward(self, faces: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
+        x, maps = faces, []
         for stage in self:
-            faces = stage(faces)
-            maps.append(faces)
+            x = stage(x)
+            maps.append(x)
         return maps

@@ -5,30 +5,29 @@ Official names: `audio_encoder.<layer>` in Wav2Lip and SyncNet_color.
 
 from torch import nn
 
-from models.blocks import ConvBlock, conv_stage, scaled
+from models.blocks import WIDEST, ConvBlock, conv_stage, scaled
 
-# channels, stride, residual blocks; 3x3 convolutions  -> M x S left
+# channels, stride of the 3x3 convolution -> mel bins x mel columns left
 STAGES = (
-    (32, 1, 2),  # 80 x 16
-    (64, (3, 1), 2),  # 27 x 16
-    (128, 3, 2),  # 9 x 6
-    (256, (3, 2), None),  # 3 x 3; the residual blocks differ between generator and expert
+    (32, 1),  # 80 x 16
+    (64, (3, 1)),  # 27 x 16
+    (128, 3),  # 9 x 6
+    (256, (3, 2)),  # 3 x 3
 )
-EMBEDDING = 512  # channels of the vector
 
 
 class SpeechEncoder(nn.Sequential):
     """mel (B, 1, 80, 16) -> (B, 512 width, 1, 1), non-negative.
 
-    last_residuals: residual blocks of the 3 x 3 stage, 1 in the generator and 2 in the expert.
+    last_residuals: residual blocks of the 3 x 3 stage, 1 in the generator and 2 in the expert; the others have 2.
     """
 
     def __init__(self, width=1.0, last_residuals=1):
         layers, channels = [], 1
-        for out, stride, residuals in STAGES:
+        for (out, stride), residuals in zip(STAGES, (2, 2, 2, last_residuals), strict=True):
             out = scaled(out, width)
-            layers += conv_stage(channels, out, 3, stride, last_residuals if residuals is None else residuals)
+            layers += conv_stage(channels, out, 3, stride, residuals)
             channels = out
-        embedding = scaled(EMBEDDING, width)
+        embedding = scaled(WIDEST, width)
         layers += [ConvBlock(channels, embedding, 3, padding=0), ConvBlock(embedding, embedding, 1)]  # 1 x 1
         super().__init__(*layers)

@@ -1,6 +1,7 @@
-"""The weights behind the golden outputs: drawn again from a seed with numpy, since 80 million numbers are too many to keep.
+"""The weights behind the golden outputs: 80 million numbers, drawn again from seeds with numpy instead of stored.
 
-`golden/state_dicts.json` lists, per network, the official state dict's keys and shapes in order, and its parameter count.
+`golden/state_dicts.json` lists for each network the keys and shapes of the official state dict, in its order, and the
+official parameter count.
 """
 
 import functools

@@ -131,7 +131,7 @@ def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder,
     refused = json.loads(report.read_text())["refused"]
     assert list(refused) == [silent, short, missing]
     assert "no audio" in refused[silent]
-    assert "too short to judge: 5 frames" in refused[short]
+    assert "too short to judge: 0.16 s of sound, 0.20 s are needed" in refused[short]
     for video, reason in refused.items():
         assert video in reason
         assert f"not judged: {reason}" in out.splitlines()

@@ -168,4 +168,4 @@ def test_a_long_video_is_never_held_as_a_whole(expert):
 
     features = ExpertJudge(expert, HParams()).embed(frames(), np.zeros(16000 * 6, np.float32))
     assert len(features.face) == 146
-    assert most <= 2 * BATCH
+    assert most <= 3 * BATCH  # one batch in the network while the next is read

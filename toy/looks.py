@@ -67,9 +67,9 @@ def make_looks(rng: np.random.Generator) -> Looks:
         eye_size=rng.uniform(0.16, 0.2),
         nose_width=rng.uniform(0.15, 0.22),
         mouth_y=rng.uniform(0.64, 0.74),
-        mouth_width=rng.uniform(0.34, 0.42),
-        lip_thickness=rng.uniform(0.05, 0.1),
-        jaw_drop=rng.uniform(0.32, 0.42),
+        mouth_width=rng.uniform(0.38, 0.45),
+        lip_thickness=rng.uniform(0.06, 0.11),
+        jaw_drop=rng.uniform(0.36, 0.46),
     )
 
 

@@ -12,7 +12,7 @@ TEETH, TONGUE, DARK = (225, 232, 235), (95, 90, 170), (28, 18, 40)  # BGR
 def mouth_shapes(looks: Looks, opening: float, rounding: float):
     """The mouth's areas, to be painted in this order: pairs (outline (n, 2) in half-widths of the face, colour)."""
     spread = 0.4 - rounding  # from the lips at rest
-    half_width = looks.mouth_width * (1 + 0.45 * spread) * (1 - 0.1 * opening)
+    half_width = looks.mouth_width * (1 + 0.6 * spread) * (1 - 0.1 * opening)
     drop = looks.jaw_drop * opening
     # Pursed lips are thicker, stretched ones thinner.
     thickness = looks.lip_thickness * (1 - 0.5 * spread) * (1 - 0.15 * opening)

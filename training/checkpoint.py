@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 
 import hparams
 from errors import UserError
-from models import read_checkpoint
+from models import read_checkpoint, write_checkpoint
 
 FILE = "checkpoint_step{:09d}.pth"  # the official name
 PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
@@ -27,19 +26,19 @@ class Checkpoints:
 
     def save(self, step: int) -> Path:
         path = self.folder / FILE.format(step)
-        _write(path, self._state(step))
+        self._write(path, step)
         for _, old in sorted(found_in(self.folder).items())[: -self.keep]:
             old.unlink()
         return path
 
     def save_best(self, step: int) -> Path:
         path = self.folder / "best.pth"
-        _write(path, self._state(step))
+        self._write(path, step)
         return path
 
-    def _state(self, step: int) -> dict:
+    def _write(self, path: Path, step: int) -> None:
         recipe = self.recipe
-        return {
+        content = {
             "kind": recipe.kind,
             "step": step,
             "hparams": dataclasses.asdict(self.hp),
@@ -48,6 +47,12 @@ class Checkpoints:
             "recipe": recipe.state_dict(),
             "data": self.data,
         }
+        try:
+            write_checkpoint(content, path)
+        except UserError as error:
+            kept = sorted(found_in(self.folder).values())
+            last = f"the last good one is {kept[-1]}" if kept else "there is no earlier one"
+            raise UserError(f"{error}; {last}") from error
 
 
 def found_in(folder: Path) -> dict[int, Path]:
@@ -102,19 +107,3 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}): use its hparams width and img_size") from error
     return saved["step"]
-
-
-def _write(path: Path, state: dict) -> None:
-    """Written beside, flushed to disk, then renamed: a kill at any moment leaves the old file or the new one."""
-    part = path.parent / (path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        kept = sorted(found_in(path.parent).values())
-        last = f"the last good one is {kept[-1]}" if kept else "there is no earlier one"
-        raise UserError(f"{path}: could not be written ({error}); {last}") from error

@@ -16,6 +16,7 @@ AUDIO_SUFFIXES = frozenset(".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 
 FALLBACK_FPS = Fraction(25)  # for files that state no frame rate and have too few frames to guess one from
+MAX_JUMP_S = 600  # seconds; a timestamp further than this from the one before is damage, not a pause
 
 
 class MediaError(UserError):
@@ -28,6 +29,28 @@ class Picture(NamedTuple):
     time: Fraction
     duration: Fraction
     frame: av.VideoFrame
+
+
+class Clock:
+    """The times of successive frames, in seconds, with missing and damaged ones replaced.
+
+    Believed as written, one damaged timestamp would ask for days of silence or of one repeated picture.
+    """
+
+    def __init__(self, expected: Fraction | None = None):
+        self.expected = expected  # time of the next frame if it follows directly
+        self.shift = Fraction(0)
+
+    def __call__(self, time: Fraction | None, duration: Fraction) -> Fraction:
+        """The time to believe for a frame stamped `time` (None = not stamped) that lasts `duration`."""
+        if self.expected is None:
+            self.expected = time or Fraction(0)
+        if time is None:
+            time = self.expected - self.shift
+        elif abs(time + self.shift - self.expected) > MAX_JUMP_S:
+            self.shift = self.expected - time
+        self.expected = time + self.shift + duration
+        return time + self.shift
 
 
 def local_url(path) -> str:
@@ -72,10 +95,12 @@ def decode(container, stream) -> Iterator[av.frame.Frame]:
         try:
             packet = next(packets)
         except (StopIteration, av.InvalidDataError, av.EOFError):
-            # A container that breaks off raises here. Frames that the decoder still holds are not lost:
-            # reading to the regular end has flushed it, and decoding None flushes it now.
+            break
+        except IndexError:
+            # PyAV's demuxer trips at the end of a file in which another stream turned up after the start.
             break
         yield from decoded(stream, packet)
+    # What the decoder still holds, for a file whose container broke off before its end.
     yield from decoded(stream, None)
 
 
@@ -83,7 +108,11 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
     """The frames that this packet completes: none when it is broken."""
     try:
         return stream.codec_context.decode(packet)
-    except (av.InvalidDataError, av.EOFError):
+    except (av.InvalidDataError, av.PatchWelcomeError, av.EOFError):
+        return []
+    except av.BlockingIOError:
+        # Broken data can leave a frame inside the decoder that is never fetched, and it then refuses all that follows.
+        stream.codec_context.flush_buffers()
         return []
 
 
@@ -95,19 +124,21 @@ def average_rate(stream) -> Fraction:
 def pictures(container, stream) -> Iterator[Picture]:
     """The decoded frames of a video stream in the order they are shown, with their times."""
     period = 1 / average_rate(stream)
-    is_avi = container.format.name == "avi"
-    time, shift = None, Fraction(0)
+    clock, first_ticks = Clock(), None
     for frame in decode(container, stream):
-        # AVI stores no times of showing. Its decoding times rise evenly but are late by the decoder's reordering
-        # (two frames for H.264 with B-frames), while the first frame is meant to be shown at the stream's start.
-        ticks = frame.dts if is_avi or frame.pts is None else frame.pts
-        if ticks is not None:
-            if is_avi and time is None:
-                shift = ((stream.start_time or 0) - ticks) * stream.time_base
-            time = ticks * stream.time_base + shift
+        if container.format.name == "avi":
+            # AVI stores no times of showing. Its decoding times rise evenly but are late by the decoder's reordering
+            # (two frames for H.264 with B-frames), while the first frame is meant to be shown at the stream's start.
+            # The frames a decoder gives up at the end have none and follow directly.
+            first_ticks = frame.dts if first_ticks is None else first_ticks
+            ticks = None if frame.dts is None else frame.dts - first_ticks + (stream.start_time or 0)
         else:
-            time = Fraction(0) if time is None else time + period
-        yield Picture(time, (frame.duration or 0) * stream.time_base or period, frame)
+            ticks = frame.pts
+        duration = (frame.duration or 0) * stream.time_base
+        if not 0 < duration <= MAX_JUMP_S:
+            duration = period
+        time = clock(None if ticks is None else ticks * stream.time_base, duration)
+        yield Picture(time, duration, frame)
 
 
 def picture_start(path) -> Fraction | None:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import soxr
 
-from video.media import MediaError, decode, main_stream, open_media, picture_start
+from video.media import Clock, MediaError, decode, main_stream, open_media, picture_start
 
 # Seconds the sound may stray from its timestamps before it is moved: more than the rounding of timestamps to a
 # millisecond (FLV, WebM), less than a frame of video.
@@ -38,7 +38,9 @@ def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.n
     start = picture_start(path)
     with open_media(path) as container:
         first, rest = first_and_rest(path, container, mono)
-        placed = on_timeline(chain([first], rest), first.time if start is None else start)
+        if start is None:
+            start = first.time or Fraction(0)
+        placed = on_timeline(chain([first], rest), start)
         pieces = list(resampled(placed, first.rate, sample_rate or first.rate))
     empty = first.samples[:0]
     return np.concatenate([empty, *pieces])
@@ -65,15 +67,16 @@ def first_and_rest(path, container, mono: bool) -> tuple[Block, Iterator[Block]]
 
 def sound_blocks(path, container, stream, mono: bool) -> Iterator[Block]:
     """The decoded sound of a stream; encoder priming is cut off by the decoder, padding at the end here."""
-    rate, held, keep = None, None, None
+    form, held, keep = None, None, None
     for frame in decode(container, stream):
-        rate = rate or frame.sample_rate
-        if frame.sample_rate != rate:
-            raise MediaError(f"{path}: its sound changes from {rate} to {frame.sample_rate} Hz midway; re-encode it")
+        new_form = f"{frame.sample_rate} Hz" + ("" if mono else f", {frame.layout.nb_channels} channels")
+        form = form or new_form
+        if new_form != form:
+            raise MediaError(f"{path}: its sound changes from {form} to {new_form} midway; re-encode it")
         if held:
             yield held
         time = None if frame.pts is None else frame.pts * stream.time_base
-        held = Block(time, rate, to_float(frame, mono))
+        held = Block(time, frame.sample_rate, to_float(frame, mono))
         keep = announced_samples(frame, stream.time_base)
     if held:
         # The last frame of a codec with fixed frames is padded; its duration says how much of it is sound.
@@ -101,9 +104,11 @@ def to_float(frame: av.AudioFrame, mono: bool) -> np.ndarray:
 
 def on_timeline(blocks: Iterable[Block], start: Fraction) -> Iterator[np.ndarray]:
     """The samples from `start` on without a break: silence put into gaps, what overlaps or comes before it cut."""
+    clock = Clock(start)
     reached, is_first = 0, True  # samples since `start`
     for time, rate, samples in blocks:
-        gap = 0 if time is None else round((time - start) * rate) - reached
+        time = clock(time, Fraction(len(samples), rate))
+        gap = round((time - start) * rate) - reached
         # The beginning is exact to the sample. After it, only a real gap moves the sound: rounded timestamps would
         # tear it at every block.
         if not is_first and abs(gap) <= MAX_DRIFT_S * rate:

@@ -48,12 +48,14 @@ class VideoWriter:
             raise UserError(f"{self.path}: there is no folder {self.path.parent}; create it first")
         if self.path.is_dir():
             raise UserError(f"{self.path}: is a folder; name a file")
-        # The movie's clock ticks in samples: in the default milliseconds the length of the sound would be rounded.
-        options = {"movflags": "+faststart", "movie_timescale": str(self.sample_rate)}
         try:
-            self._container = av.open(local_url(self._part), "w", format="mp4", options=options)
+            # The encoder would open it at the first frame only, after the work that led to that frame.
+            self._part.touch()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        # The movie's clock ticks in samples: in the default milliseconds the length of the sound would be rounded.
+        options = {"movflags": "+faststart", "movie_timescale": str(self.sample_rate)}
+        self._container = av.open(local_url(self._part), "w", format="mp4", options=options)
         return self
 
     def write(self, frame: np.ndarray) -> None:

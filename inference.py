@@ -1,0 +1,106 @@
+"""A face (video or image) + speech (any sound or video file) -> mp4 in which that face says it.
+
+    python inference.py --checkpoint_path checkpoints/wav2lip_gan/best.pth --face speaker.mp4 --audio speech.wav
+    python inference.py --checkpoint_path wav2lip_gan.pth --face portrait.jpg --audio talk.mp4 --outfile dubbed.mp4
+
+The result lasts as long as the speech: a shorter face video starts again from its first frame, a longer one is cut.
+In a notebook, where networks are loaded once for many videos:
+
+    from inference import LipSyncer
+    syncer = LipSyncer("checkpoints/wav2lip_gan/best.pth")
+    syncer.sync("speaker.mp4", "speech.wav", "dubbed.mp4")
+"""
+
+import argparse
+import dataclasses
+
+import hparams
+from errors import run_script
+from synthesis import DETECT, PADS, WHOLE_FRAME, LipSyncer
+from video import is_image
+
+__all__ = ["LipSyncer"]
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    hp = hparams.from_args(args)
+    batch_sizes = {name: getattr(args, name) for name in ("face_det_batch_size", "wav2lip_batch_size")}
+    hp = dataclasses.replace(hp, **{name: size for name, size in batch_sizes.items() if size is not None})
+
+    syncer = LipSyncer(args.checkpoint_path, hp, args.device)
+    summary = syncer.sync(
+        args.face,
+        args.audio,
+        args.outfile,
+        static=args.static,
+        fps=args.fps,
+        resize_factor=args.resize_factor,
+        rotate=args.rotate,
+        crop=args.crop,
+        box=args.box,
+        pads=args.pads,
+        nosmooth=args.nosmooth,
+    )
+
+    if args.fps and not (args.static or is_image(args.face)):
+        print(f"note: {args.face} keeps its own frame rate, --fps is for images and --static")
+    if summary.frames_without_face:
+        print(
+            f"note: {summary.frames_without_face} of {summary.frames} frames show no face and stay as they were; "
+            f"--hparams detect_every=1 looks closer, --box says where it is"
+        )
+    print(f"{args.outfile}: {summary.frames} frames, {summary.duration_s:.2f} s at {summary.fps:.5g} fps")
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--checkpoint_path", metavar="FILE", required=True, help="a generator of train_wav2lip.py, or an official one"
+    )
+    files.add_argument("--face", metavar="FILE", required=True, help="the video or image whose face shall speak")
+    files.add_argument("--audio", metavar="FILE", required=True, help="the speech: a sound file, or a video with sound")
+    files.add_argument(
+        "--outfile", metavar="FILE", default="results/result_voice.mp4", help="the mp4 to write (%(default)s)"
+    )
+
+    picture = parser.add_argument_group("the picture; px are those left by the steps before, in this order")
+    picture.add_argument("--static", action="store_true", help="take only the first frame of a video, like an image")
+    picture.add_argument(
+        "--fps",
+        metavar="HZ",
+        type=float,
+        help="frame rate for an image (that of the training) or --static (the video's own)",
+    )
+    picture.add_argument(
+        "--resize_factor", metavar="N", type=int, default=1, help="make frames N times smaller; 1 = off (%(default)s)"
+    )
+    picture.add_argument("--rotate", action="store_true", help="turn frames clockwise by 90 degrees")
+    add_sides(picture, "--crop", WHOLE_FRAME, "keep only this part of the frames, px; -1 for B or R is the edge")
+
+    face = parser.add_argument_group("the face")
+    add_sides(face, "--box", DETECT, "where it is in every frame, px, so that none is searched; all -1 = off")
+    add_sides(face, "--pads", PADS, "grow the boxes that were found, px; raise B where the chin is cut off")
+    face.add_argument("--nosmooth", action="store_true", help="do not average boxes over time; for fast movements")
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
+    machine.add_argument(
+        "--face_det_batch_size", metavar="N", type=int, help="the hparam; lower it when a detector is out of memory"
+    )
+    machine.add_argument(
+        "--wav2lip_batch_size", metavar="N", type=int, help="the hparam; lower it when the generator is out of memory"
+    )
+    hparams.add_flags(parser)
+    return parser.parse_args(argv)
+
+
+def add_sides(group, flag: str, default: tuple[int, int, int, int], help: str) -> None:
+    """A flag of four px: top, bottom, left, right."""
+    shown = " ".join(map(str, default))
+    group.add_argument(flag, metavar=tuple("TBLR"), nargs=4, type=int, default=default, help=f"{help} ({shown})")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,29 @@
+"""The networks, how their inputs are laid out (models.inputs), and their files."""
+
+from models.expert import SyncNetExpert
+from models.files import CheckpointError, read_checkpoint, write_checkpoint
+from models.generator import Generator
+from models.loading import (
+    export_official,
+    load_expert,
+    load_generator,
+    load_syncnet_v2,
+    load_visual_discriminator,
+)
+from models.syncnet_v2 import SyncNetV2
+from models.visual_discriminator import VisualDiscriminator
+
+__all__ = [
+    "CheckpointError",
+    "Generator",
+    "SyncNetExpert",
+    "SyncNetV2",
+    "VisualDiscriminator",
+    "export_official",
+    "load_expert",
+    "load_generator",
+    "load_syncnet_v2",
+    "load_visual_discriminator",
+    "read_checkpoint",
+    "write_checkpoint",
+]

@@ -1,0 +1,89 @@
+"""Files of weights on disk: the one place that calls torch.load, and an atomic torch.save."""
+
+import os
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import torch
+
+from errors import UserError
+
+# What unpickling a damaged file has been seen to raise: bytes taken for something else can fail in any of these ways.
+DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError)
+DAMAGE += (AssertionError, OverflowError, OSError, struct.error, zipfile.BadZipFile)
+
+
+class CheckpointError(UserError):
+    """A file of weights that cannot be used: which file, what is wrong with it, and what to do."""
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """The dict in a torch.save file, zip or older format, tensors on the CPU. Runs no code the file may contain.
+
+    Raises CheckpointError for a file that is missing, damaged, not PyTorch's, not a dict, or that needs code to run.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist: check the path of the checkpoint") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): name a checkpoint file") from error
+
+    if start == b"PK":
+        _check_zip(path)
+    elif start != b"\x80\x02":  # pickle, protocol 2: the format before PyTorch 1.6
+        raise CheckpointError(f"{path} is {'not a PyTorch file' if start else 'empty'}: name a .pth checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and needed:
+            raise CheckpointError(
+                f"{path} would run code when opened ({needed[1]}) and is refused: "
+                "only tensors and plain values are read, ask its author for a state dict"
+            ) from error
+        raise CheckpointError(_damaged(path)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint: name a .pth of a network")
+    return content
+
+
+def write_checkpoint(content: dict, path: str | Path) -> None:
+    """torch.save, written beside and renamed: a kill at any moment leaves the old file or the new one, whole."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise CheckpointError(f"{path} could not be written ({error}): check the folder and the free space") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_zip(path: Path) -> None:
+    """Refuses what torch.load would misread or explain badly. It compares no checksums: flipped bits become weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+            broken = archive.testzip()
+    except DAMAGE as error:
+        raise CheckpointError(_damaged(path)) from error
+    if broken:
+        raise CheckpointError(_damaged(path))
+    if "constants.pkl" in names:
+        raise CheckpointError(f"{path} is a TorchScript program and is refused: ask its author for a state dict")
+    if "data.pkl" not in names:
+        raise CheckpointError(f"{path} is not a PyTorch file: name a .pth checkpoint")
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged or incomplete: copy or download it again"

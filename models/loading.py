@@ -1,0 +1,139 @@
+"""From a file of weights to a network ready for use, and back to the official format.
+
+Files may be this project's checkpoints, official ones ({"state_dict": …}) or bare state dicts, with or without
+`module.` before the keys. Width and img_size are read from the shapes of the tensors, so no file needs a config.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.blocks import EXTRA_STRIDES, WIDEST
+from models.expert import SyncNetExpert
+from models.files import CheckpointError, read_checkpoint, write_checkpoint
+from models.generator import Generator
+from models.syncnet_v2 import SyncNetV2
+from models.visual_discriminator import VisualDiscriminator
+
+# Name, as in the "networks" of this project's checkpoints -> what messages call it, class.
+NETWORKS = {
+    "generator": ("a generator", Generator),
+    "expert": ("a SyncNet expert", SyncNetExpert),
+    "visual_discriminator": ("a visual discriminator", VisualDiscriminator),
+    "syncnet_v2": ("Chung's SyncNet v2", SyncNetV2),
+}
+StateDict = dict[str, torch.Tensor]
+
+
+def load_generator(path: str | Path, device: str = "cpu") -> Generator:
+    """The generator in `path`, in eval mode with frozen weights. CheckpointError says what is wrong with the file."""
+    return _load("generator", path, device)
+
+
+def load_expert(path: str | Path, device: str = "cpu") -> SyncNetExpert:
+    """The lip-sync expert in `path`; as load_generator."""
+    return _load("expert", path, device)
+
+
+def load_visual_discriminator(path: str | Path, device: str = "cpu") -> VisualDiscriminator:
+    """The visual quality discriminator in `path`; as load_generator."""
+    return _load("visual_discriminator", path, device)
+
+
+def load_syncnet_v2(path: str | Path, device: str = "cpu") -> SyncNetV2:
+    """Chung's SyncNet in `path` (syncnet_v2.model); as load_generator."""
+    return _load("syncnet_v2", path, device)
+
+
+def export_official(network: nn.Module, path: str | Path) -> None:
+    """Writes a network's weights as the official Wav2Lip code saves them. The load_ functions read it back."""
+    weights = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
+    write_checkpoint({"state_dict": weights, "optimizer": None, "global_step": 0, "global_epoch": 0}, path)
+
+
+def _load(name: str, path: str | Path, device: str) -> nn.Module:
+    held = _networks_in(read_checkpoint(path))
+    if name not in held:
+        found = " and ".join(_called(other) for other in held) or "no network known here"
+        raise CheckpointError(f"{path} holds {found}, not {_called(name)}: name another checkpoint")
+    weights = held[name]
+    # The img_size whose network fits; if none does, the nearest one, whose first difference is the one to tell.
+    network = min(_candidates(name, weights), key=lambda candidate: len(_differences(candidate, weights)))
+    wrong = _differences(network, weights)
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise CheckpointError(
+            f"{path} holds {_called(name)} of another architecture ({wrong[0]}{more}): name a checkpoint of this "
+            "project or an official one"
+        )
+    network.load_state_dict(weights, assign=True)
+    return network.float().to(device).eval().requires_grad_(False)
+
+
+def _called(name: str) -> str:
+    return NETWORKS[name][0] if name in NETWORKS else name
+
+
+def _networks_in(content: dict) -> dict[str, StateDict]:
+    """The state dicts in a file by the network's name, keys without the `module.` of a network spread over GPUs."""
+    if isinstance(content.get("networks"), dict):
+        named = content["networks"]
+    else:
+        weights = content.get("state_dict", content)
+        named = {_recognised(weights): weights} if _is_state_dict(weights) else {}
+    return {
+        name: {key.removeprefix("module."): tensor for key, tensor in weights.items()}
+        for name, weights in named.items()
+        if name and _is_state_dict(weights)
+    }
+
+
+def _is_state_dict(value) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in value.items()
+    )
+
+
+def _recognised(weights: StateDict) -> str | None:
+    """The name of the network that has the same parts as these weights, whatever their sizes."""
+    parts = {key.removeprefix("module.").partition(".")[0] for key in weights}
+    with torch.device("meta"):
+        for name, (_, network) in NETWORKS.items():
+            if parts == {part for part, _ in network().named_children()}:
+                return name
+    return None
+
+
+def _candidates(name: str, weights: StateDict) -> list[nn.Module]:
+    """Networks of every img_size, as wide as the weights; on the meta device, so they take no memory."""
+    widest = max((tensor.numel() for key, tensor in weights.items() if key.endswith(".bias")), default=WIDEST)
+    network = NETWORKS[name][1]
+    with torch.device("meta"):
+        if network is SyncNetV2:
+            return [SyncNetV2()]
+        if network is SyncNetExpert:
+            return [SyncNetExpert(size, widest / WIDEST, _frames_seen(weights)) for size in EXTRA_STRIDES]
+        return [network(size, widest / WIDEST) for size in EXTRA_STRIDES]
+
+
+def _frames_seen(expert_weights: StateDict) -> int:
+    """T of an expert, which sees the three colours of T frames as channels."""
+    first = expert_weights.get("face_encoder.0.conv_block.0.weight")
+    return first.shape[1] // 3 if first is not None and first.dim() == 4 else 1
+
+
+def _differences(network: nn.Module, weights: StateDict) -> list[str]:
+    """One phrase per tensor of `weights` that `network` has no place for, or the other way round."""
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    # BatchNorm did not count batches before PyTorch 0.4.1; torch fills the counters in.
+    missing = [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
+    return (
+        [f"{key} is missing" for key in missing]
+        + [f"{key} is unknown" for key in weights if key not in wanted]
+        + [
+            f"{key} is {tuple(tensor.shape)}, expected {wanted[key]}"
+            for key, tensor in weights.items()
+            if key in wanted and tuple(tensor.shape) != wanted[key]
+        ]
+    )

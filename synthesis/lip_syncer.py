@@ -1,0 +1,219 @@
+"""A generator and a face detector, put to work on one video after the other.
+
+The face video is read twice, first for the boxes and then to draw in them, so that memory does not grow with it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import hparams
+from audio import melspectrogram
+from clips.index import Alignment, runs_of
+from errors import UserError
+from faces import NO_FACE, crop_face, detect_boxes, fill_gaps, make_detector, pad_boxes, paste_face, smooth_boxes
+from hparams import HParams
+from models import load_generator, read_checkpoint
+from models.inputs import generator_faces, to_float
+from synthesis.face_source import WHOLE_FRAME, FaceSource
+from video import VideoWriter, audio_rate, is_image, read_audio
+
+# Top, bottom, left, right, px.
+PADS = (0, 10, 0, 0)  # more chin than the detector's box has [official code]
+DETECT = (-1, -1, -1, -1)  # the box that stands for none
+
+BATCH_BYTES = 256 * 2**20  # frames held at once: 43 of full HD, 10 of 4K
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written."""
+
+    frames: int
+    frames_without_face: int  # of them; they show the face video unchanged
+    fps: float  # Hz
+    duration_s: float  # of the speech
+
+
+class LipSyncer:
+    """The networks, loaded once for any number of videos; the detector when it is first needed."""
+
+    def __init__(self, checkpoint_path, hp: HParams | None = None, device: str | None = None):
+        """checkpoint_path: of this project or official. device: None = a GPU if there is one.
+
+        hp decides about detection and batch sizes; the mel is the one that the generator was trained with.
+        """
+        self.hp = hp or HParams()
+        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.generator = load_generator(checkpoint_path, self.device)
+        # Official files say nothing of their training: for them, the mel is that of `hp` too.
+        trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
+        self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | trained_with)
+
+    @cached_property
+    def detector(self):
+        hp = self.hp
+        return make_detector(hp.face_detector, self.device, hp.face_min_score, hp.detect_max_side)
+
+    def sync(
+        self,
+        face,
+        audio,
+        outfile,
+        *,
+        static: bool = False,
+        fps: float | None = None,
+        resize_factor: int = 1,
+        rotate: bool = False,
+        crop: tuple[int, int, int, int] = WHOLE_FRAME,
+        box: tuple[int, int, int, int] = DETECT,
+        pads: tuple[int, int, int, int] = PADS,
+        nosmooth: bool = False,
+    ) -> Summary:
+        """Writes `outfile`, an mp4 in which the face of `face` says `audio`. Arguments are the flags of inference.py.
+
+        It has exactly the sound of `audio`, and round(its seconds * frames per second) frames, at least one.
+        Raises UserError, before any work, for whatever cannot be read or written, and when no frame has a face.
+        """
+        # everything that can fail on a typo, before minutes of work
+        if fps is None and is_image(face):
+            fps = self.trained_with.fps
+        source = FaceSource(face, static, fps, resize_factor, rotate, crop)
+        given_box = None if tuple(box) == DETECT else as_boxes(box, source.first)
+        speech = read_audio(audio, self.trained_with.sample_rate)
+        sound, sound_rate = read_audio(audio, sample_rate=None, mono=False), audio_rate(audio)
+        if len(sound) == 0:
+            raise UserError(f"{audio}: its sound ends before its picture begins: give the sound alone")
+        refuse_overwriting(outfile, face, audio)
+        make_folder(outfile)
+
+        duration_s = Fraction(len(sound), sound_rate)
+        frames = max(1, round(duration_s * source.fps))
+        with VideoWriter(outfile, source.fps, sound, sound_rate) as writer:
+            # first pass: where the face is; one box stands for all frames of a still, and for a given box
+            boxes = given_box
+            if boxes is None:
+                boxes = self.find_boxes(source, frames, pads, window=1 if nosmooth else self.hp.smooth_frames)
+
+            # second pass: the same frames, each with its stretch of speech
+            mels = mel_slices(speech, frames, source.fps, self.trained_with)
+            rows = zip(mels, source.endless(), cycle(boxes), strict=False)
+            batch_size = frames_at_once(self.hp.wav2lip_batch_size, source.first)
+            with tqdm(total=frames, desc="generating", unit="frame") as bar:
+                while batch := list(islice(rows, batch_size)):
+                    for frame in self.speak(*zip(*batch, strict=True)):
+                        writer.write(frame)
+                        bar.update()
+        without_face = np.resize(is_missing(boxes), frames).sum()
+        return Summary(frames, int(without_face), float(source.fps), float(duration_s))
+
+    def find_boxes(self, source: FaceSource, at_most: int, pads, window: int) -> np.ndarray:
+        """The box of each frame, of `at_most` from the first on: float32 (N, 4), NaN where there is no face.
+
+        pads: see `faces.pad_boxes`. window: frames a box is averaged over.
+        """
+        hp = self.hp
+        total = min(at_most, source.announced_frames)
+        frames = tqdm(islice(source.once(), at_most), desc="looking for the face", unit="frame", total=total)
+        batch_size = frames_at_once(hp.face_det_batch_size, source.first)
+        boxes = detect_boxes(frames, self.detector, hp.detect_every, batch_size)
+        boxes, status = fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+        if (status == NO_FACE).all():
+            raise UserError(
+                f"{source.path}: no face found in any of its {len(boxes)} frames: turn it upright with --rotate, try "
+                f"another --hparams face_detector than {hp.face_detector}, or say where the face is with --box"
+            )
+        height, width = source.first.shape[:2]
+        boxes = pad_boxes(boxes, pads, height, width)
+        # Each stretch by itself: a mean over a gap would lie between two places.
+        for start, end in runs_of(status != NO_FACE):
+            boxes[start:end] = smooth_boxes(boxes[start:end], window)
+        return boxes
+
+    def speak(self, mels, frames, boxes) -> Iterator[np.ndarray]:
+        """The frames with the face in each box saying its mel (80, 16); as they are where the box is NaN."""
+        has_face = ~is_missing(np.stack(boxes))
+        spoken = iter(())
+        if has_face.any():
+            faces = [crop_face(frames[i], boxes[i], self.generator.img_size) for i in np.flatnonzero(has_face)]
+            spoken = iter(self.generate(np.stack(mels)[has_face], np.stack(faces)))
+        for frame, box, shows_face in zip(frames, boxes, has_face, strict=True):
+            yield paste_face(frame, box, next(spoken)) if shows_face else frame
+
+    @torch.inference_mode()
+    def generate(self, mels: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """mels float32 (T, 80, 16), faces uint8 (T, img_size, img_size, 3) BGR -> those faces saying it, same shape."""
+        mels = torch.from_numpy(mels).to(self.device)[None, :, None]  # (1, T, 1, 80, 16)
+        faces = to_float(torch.from_numpy(faces).to(self.device)[None])  # (1, 3, T, H, W)
+        try:
+            spoken = self.generator(mels, generator_faces(faces, reference=faces))[0]  # (3, T, H, W)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.device} has no memory for {mels.shape[1]} faces at once: lower --wav2lip_batch_size"
+            ) from None
+        return (spoken * 255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+
+
+def mel_slices(speech: np.ndarray, frames: int, fps: Fraction, hp: HParams) -> Iterator[np.ndarray]:
+    """The mel (80, 16) of each frame of a video at `fps`, cut as in training; hp: that of the generator.
+
+    Silence is put before and behind the speech, so that the first and the last frame have all their columns, however
+    short it is.
+    """
+    alignment = Alignment.of(hp)
+    lead = -alignment.generator_start(0, fps)  # columns
+    silence_before, silence_behind = (np.zeros(n * hp.hop_size, np.float32) for n in (lead, alignment.mel_steps))
+    mel = melspectrogram(np.concatenate([silence_before, speech, silence_behind]), hp)  # (80, columns)
+    for i in range(frames):
+        start = lead + alignment.generator_start(i, fps)
+        yield mel[:, start : start + alignment.mel_steps]
+
+
+def as_boxes(box: tuple[int, int, int, int], frame: np.ndarray) -> np.ndarray:
+    """Top, bottom, left, right of --box -> float32 (1, 4). Raises UserError when it does not lie in the frame."""
+    top, bottom, left, right = box
+    height, width = frame.shape[:2]
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        numbers = " ".join(map(str, box))
+        raise UserError(f"--box {numbers} (top bottom left right) does not lie in the {width}x{height} frame")
+    return np.array([[left, top, right, bottom]], np.float32)
+
+
+def is_missing(boxes: np.ndarray) -> np.ndarray:
+    """bool (N,): which of the boxes (N, 4) say that there is no face."""
+    return np.isnan(boxes).any(axis=1)
+
+
+def frames_at_once(wanted: int, frame: np.ndarray) -> int:
+    """`wanted`, or as many frames like this one as BATCH_BYTES hold."""
+    return max(1, min(wanted, BATCH_BYTES // frame.nbytes))
+
+
+def usable_device(name: str) -> torch.device:
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+
+
+def refuse_overwriting(outfile, *inputs) -> None:
+    for path in inputs:
+        if os.path.exists(outfile) and os.path.samefile(outfile, path):
+            raise UserError(f"--outfile {outfile} is also read: name another file, inputs are not overwritten")
+
+
+def make_folder(outfile) -> None:
+    folder = Path(outfile).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--outfile {outfile}: cannot make the folder {folder} ({error.strerror})") from None

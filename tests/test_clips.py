@@ -1,0 +1,271 @@
+"""clips/ promises: what goes into the store comes out, windows follow the official maths, samples depend on nothing
+but (seed, epoch, index), and unusable data is named before training starts."""
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import write_clip
+
+from clips import filelists, manifest
+from clips.corpus import open_split
+from clips.dataset import ExpertDataset, GeneratorDataset
+from clips.index import Alignment, mel_start, runs_of
+from clips.sampling import ExpertSampling, GeneratorSampling, StepBatches, fixed_draws
+from clips.store import Clip
+from errors import UserError
+from hparams import HParams
+from training.data import training_batches
+
+HP = HParams()
+ALIGNMENT = Alignment.of(HP)
+
+
+# frame <-> mel
+
+
+def test_a_frame_starts_at_the_official_column():
+    assert [mel_start(k) for k in range(11)] == [int(80.0 * (k / 25.0)) for k in range(11)]
+    assert [mel_start(k) for k in range(6)] == [0, 3, 6, 9, 12, 16]
+
+
+@pytest.mark.parametrize("fps", [25, 30, 24000 / 1001, 50])
+def test_the_column_is_exact_at_every_frame_of_an_hour(fps):
+    frames = np.arange(0, 90_000, 997)
+    exact = [int((80 * int(k) * 1001) // (round(fps * 1001))) for k in frames]
+    assert [mel_start(int(k), fps) for k in frames] == exact
+
+
+def test_the_generator_hears_each_frame_one_frame_early():
+    assert [ALIGNMENT.generator_start(k) for k in range(1, 8)] == [mel_start(k - 1) for k in range(1, 8)]
+    assert ALIGNMENT.generator_start(0) == -4
+    # at 50 fps every second frame coincides with a frame at 25
+    assert [ALIGNMENT.generator_start(2 * k, fps=50) for k in range(1, 8)] == [
+        ALIGNMENT.generator_start(k) for k in range(1, 8)
+    ]
+
+
+def test_windows_need_five_frames_with_a_face_and_sixteen_columns():
+    plenty = 1000
+    assert ALIGNMENT.expert_windows([(0, 20)], plenty) == [(0, 16)]
+    assert ALIGNMENT.generator_windows([(0, 20)], plenty) == [(1, 16)]
+    assert ALIGNMENT.expert_windows([(0, 4), (6, 11), (15, 30)], plenty) == [(6, 7), (15, 26)]
+    # 20 frames of sound have 1 + 20 * 640 // 200 = 65 columns; start(15) + 16 = 64 fits
+    assert ALIGNMENT.expert_windows([(0, 20)], 65) == [(0, 16)]
+    assert ALIGNMENT.expert_windows([(0, 20)], 63) == [(0, 15)]
+    # the generator's last slice starts at start(k + 3)
+    assert ALIGNMENT.generator_windows([(0, 20)], 65) == [(1, 13)]
+    assert ALIGNMENT.generator_windows([(0, 4)], plenty) == []
+
+
+def test_runs_are_the_ranges_of_true():
+    assert runs_of([1, 1, 0, 1, 0, 0, 1]) == [(0, 2), (3, 4), (6, 7)]
+    assert runs_of([]) == [] == runs_of([0, 0])
+
+
+# the store
+
+
+def test_a_stored_clip_gives_back_its_faces_sound_and_mel(tmp_path):
+    row = write_clip(tmp_path, "a/b", 30, np.random.default_rng(1), missing=(3,))
+    clip = Clip(tmp_path / "a/b")
+    faces = clip.read(0, 30)
+    assert faces.shape == (30, 96, 96, 3)
+    assert faces.dtype == np.uint8
+    assert clip.mel.shape == (80, row.mel_columns)
+    assert len(clip.speech()) == 30 * 640
+    assert row.runs == [(0, 3), (4, 30)]
+    # a player that knows nothing of us sees the same frames, and grey where there is no face
+    with av.open(str(tmp_path / "a/b.mov")) as container:
+        shown = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        assert container.streams.video[0].average_rate == 25
+    assert len(shown) == 30
+    assert np.abs(shown[10].astype(int) - faces[10]).mean() < 3
+    assert np.abs(shown[3].astype(int) - 128).max() < 3
+
+
+def test_sound_is_stored_without_loss(tmp_path):
+    from clips.store import ClipWriter
+
+    speech = np.round(np.random.default_rng(2).uniform(-1, 1, 5 * 640) * 32767).astype(np.float32) / 32768
+    writer = ClipWriter(tmp_path / "x", 25, 96, 16000, 95)
+    for _ in range(5):
+        writer.add_frame(np.zeros((96, 96, 3), np.uint8))
+    writer.close(speech, np.zeros((80, 17)), np.zeros((5, 4)), np.ones(5), {})
+    assert np.array_equal(Clip(tmp_path / "x").speech(), speech)
+
+
+def test_an_abandoned_clip_leaves_nothing(tmp_path):
+    from clips.store import ClipWriter
+
+    writer = ClipWriter(tmp_path / "x", 25, 96, 16000, 95)
+    writer.add_frame(None)
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".npz"])
+def test_a_damaged_clip_is_named(tmp_path, suffix):
+    write_clip(tmp_path, "a", 10, np.random.default_rng(1))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="a: stored clip is damaged"):
+        Clip(tmp_path / "a").read(0, 5)
+
+
+def test_a_manifest_survives_a_torn_last_line(tmp_path):
+    writer = manifest.ManifestWriter(tmp_path)
+    writer.add(manifest.Row("a.mp4", "a/a", "kept", runs=[(0, 5)]))
+    writer.close()
+    path = tmp_path / manifest.NAME
+    path.write_text(path.read_text() + '{"source": "b.mp4", "cl')
+    assert list(manifest.read(tmp_path)) == ["a.mp4"]
+    writer = manifest.ManifestWriter(tmp_path)
+    writer.add(manifest.Row("c.mp4", "c/c", "rejected", reason="no face"))
+    writer.close()
+    rows = manifest.read(tmp_path)
+    assert list(rows) == ["a.mp4", "c.mp4"]
+    assert rows["a.mp4"].runs == [(0, 5)]
+
+
+# filelists
+
+
+def test_no_identity_is_in_two_splits_and_each_split_has_one():
+    splits = filelists.assign([f"id{i}" for i in range(40)], 0.1, 0.05, kept={})
+    counts = [list(splits.values()).count(split) for split in filelists.SPLITS]
+    assert counts == [34, 4, 2]
+    assert sorted(filelists.assign(["a", "b", "c"], 0.05, 0.05, {}).values()) == ["test", "train", "val"]
+    assert sorted(filelists.assign(["a"], 0.05, 0.05, {}).values()) == ["train"]
+
+
+def test_identities_stay_in_their_split_when_data_is_added():
+    before = filelists.assign([f"id{i}" for i in range(20)], 0.1, 0.1, {})
+    after = filelists.assign([f"id{i}" for i in range(60)], 0.1, 0.1, before)
+    assert all(after[name] == split for name, split in before.items())
+    assert list(after.values()).count("val") == 6
+
+
+# what a split offers
+
+
+def test_a_filelist_that_names_absent_clips_says_so(store, tmp_path):
+    (tmp_path / "train.txt").write_text("id2/clip0\nid9/gone\n")
+    corpus = open_split(store, tmp_path, "train", HP, "expert")
+    assert corpus.names == ["id2/clip0"]
+    assert corpus.skipped == {"id9/gone": "listed, but not in the store"}
+    (tmp_path / "train.txt").write_text("id9/gone\n")
+    with pytest.raises(UserError, match="none of its 1 clips can be used.*id9/gone: listed, but not in the store"):
+        open_split(store, tmp_path, "train", HP, "expert")
+
+
+def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):
+    with pytest.raises(UserError, match="train.txt is missing: run preprocess.py"):
+        open_split(store, tmp_path, "train", HP, "expert")
+    (tmp_path / "train.txt").write_text("\n")
+    with pytest.raises(UserError, match="names no clip"):
+        open_split(store, tmp_path, "train", HP, "expert")
+    with pytest.raises(UserError, match="no such folder"):
+        open_split(tmp_path / "nowhere", store / "lists", "train", HP, "expert")
+    with pytest.raises(UserError, match="holds no clips"):
+        open_split(tmp_path, store / "lists", "train", HP, "expert")
+
+
+def test_the_official_layout_is_read_as_it_is(store, tmp_path):
+    import wave
+
+    source = Clip(store / "id2/clip0")
+    folder = tmp_path / "id2/clip0"
+    folder.mkdir(parents=True)
+    for i, face in enumerate(source.read(0, 40)):
+        if i != 20:  # a frame without a face has no file
+            cv2.imwrite(str(folder / f"{i}.jpg"), cv2.resize(face, (110, 130)), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    with wave.open(str(folder / "audio.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((source.speech() * 32768).astype("<i2").tobytes())
+    (tmp_path / "train.txt").write_text("id2/clip0 some label\n")
+    corpus = open_split(tmp_path, tmp_path, "train", HP, "generator")
+    assert corpus.windows == [[(1, 16), (21, 33)]]
+    theirs = GeneratorDataset(corpus, 96)
+    ours = GeneratorDataset(open_split(store, store / "lists", "train", HP, "generator"), 96)
+    index = ours.corpus.names.index("id2/clip0")
+    assert np.array_equal(theirs.expert_mel(0, 5), ours.expert_mel(index, 5))
+    assert np.abs(theirs.faces(0, 5).astype(int) - ours.faces(index, 5)).mean() < 12
+
+
+# samples
+
+
+@pytest.fixture(scope="module")
+def expert_data(store):
+    corpus = open_split(store, store / "lists", "train", HP, "expert")
+    return ExpertDataset(corpus, 96), ExpertSampling(corpus, 0, 0.5, 4)
+
+
+def test_pairs_are_in_sync_or_at_least_the_gap_apart(expert_data):
+    draws = fixed_draws(expert_data[1], 800)
+    gaps = np.array([abs(draw.faces - draw.speech) for draw in draws])
+    assert set(gaps[gaps > 0] >= 4) == {True}
+    assert 0.4 < (gaps == 0).mean() < 0.6
+    assert {draw.clip for draw in draws} == set(range(8))
+
+
+def test_reference_keeps_its_distance_from_the_target(store):
+    corpus = open_split(store, store / "lists", "train", HP, "generator")
+    draws = fixed_draws(GeneratorSampling(corpus, 0, 10), 400)
+    assert min(abs(draw.target - draw.reference) for draw in draws) >= 10
+    assert min(draw.target for draw in draws) >= 1
+
+
+def test_each_epoch_draws_every_clip_once(expert_data):
+    sampling = expert_data[1]
+    for epoch in range(3):
+        assert sorted(sampling(epoch, i).clip for i in range(8)) == list(range(8))
+    assert [sampling(0, i) for i in range(8)] != [sampling(1, i) for i in range(8)]
+
+
+def test_a_resumed_run_draws_what_the_uninterrupted_one_would(expert_data):
+    sampling = expert_data[1]
+    whole = [batch for batch, _ in zip(StepBatches(sampling, 5), range(12), strict=False)]
+    resumed = [batch for batch, _ in zip(StepBatches(sampling, 5, first_step=7), range(5), strict=False)]
+    assert resumed == whole[7:]
+
+
+def test_two_ranks_share_out_the_batch_of_one(expert_data):
+    sampling = expert_data[1]
+    whole = next(iter(StepBatches(sampling, 8, first_step=3)))
+    halves = [next(iter(StepBatches(sampling, 4, first_step=3, rank=rank, ranks=2))) for rank in (0, 1)]
+    assert halves[0] + halves[1] == whole
+
+
+def test_the_number_of_workers_changes_no_sample(expert_data):
+    def first_batches(workers):
+        loader = iter(training_batches(*expert_data, batch_size=3, workers=workers, first_step=2))
+        return [next(loader) for _ in range(4)]
+
+    for alone, shared in zip(first_batches(0), first_batches(2), strict=True):
+        assert all((alone[name] == shared[name]).all() for name in alone)
+
+
+def test_a_sample_holds_the_window_that_was_drawn(expert_data, store):
+    dataset, sampling = expert_data
+    draw = next(d for d in fixed_draws(sampling, 50) if not d.in_sync)
+    sample = dataset[draw]
+    clip = Clip(store / dataset.corpus.names[draw.clip])
+    assert np.array_equal(sample["faces"], clip.read(draw.faces, 5))
+    column = int(80 * draw.speech / 25)
+    assert np.array_equal(sample["mel"], clip.mel[:, column : column + 16])
+    assert sample["in_sync"] == 0
+
+
+def test_the_generators_slices_are_the_official_ones(store):
+    corpus = open_split(store, store / "lists", "train", HP, "generator")
+    dataset = GeneratorDataset(corpus, 192)
+    draw = GeneratorSampling(corpus, 0, 5)(0, 0)
+    sample = dataset[draw]
+    mel = Clip(store / corpus.names[draw.clip]).mel
+    starts = [int(80.0 * ((draw.target + j - 1) / 25.0)) for j in range(5)]
+    assert np.array_equal(sample["frame_mels"], np.stack([mel[:, s : s + 16] for s in starts]))
+    assert sample["target"].shape == (5, 192, 192, 3)

@@ -1,0 +1,68 @@
+"""hparams.py promises: one frozen set of knobs, changed only by name, with every mistake refused in one line."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import hparams
+from hparams import HParamError, HParams, resolve
+
+
+def test_overrides_are_parsed_as_the_type_of_their_knob():
+    hp = resolve(overrides="width=0.25, batch_size=1_000,face_detector=dlib,sync_gate=inf")
+    assert (hp.width, hp.batch_size, hp.face_detector, hp.sync_gate) == (0.25, 1000, "dlib", float("inf"))
+
+
+def test_a_preset_is_applied_before_single_overrides():
+    assert resolve("faithful").detect_every == 1
+    assert resolve("faithful", "detect_every=3").detect_every == 3
+
+
+def test_every_preset_names_only_existing_knobs():
+    assert all(isinstance(resolve(name), HParams) for name in hparams.PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ("batchsize=3", "did you mean 'batch_size'"),
+        ("batch_size=many", "not a valid int"),
+        ("batch_size=0", "must be greater than 0"),
+        ("batch_size", "not name=value"),
+        ("face_detector=mtcnn", "choose one of sfd"),
+        ("img_size=100", "choose one of 96"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_the_remedy(overrides, said):
+    with pytest.raises(HParamError, match=said) as refusal:
+        resolve(overrides=overrides)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(HParamError, match="did you mean 'faithful'"):
+        resolve("faitful")
+
+
+def test_hparams_cannot_be_changed_after_the_start():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HParams().batch_size = 3
+
+
+def test_saved_hparams_of_an_older_version_are_read():
+    saved = dataclasses.asdict(HParams(width=0.5)) | {"a_knob_of_the_past": 1}
+    del saved["seed"]
+    assert hparams.from_dict(saved) == HParams(width=0.5)
+
+
+def test_differences_name_the_knob_and_both_values():
+    assert hparams.differences(HParams(), HParams(width=0.5)) == ["width: 1.0 -> 0.5"]
+
+
+def test_every_knob_states_its_source():
+    lines = Path(hparams.__file__).read_text(encoding="utf-8").split("\n")
+    knobs = [line for line in lines if line.startswith("    ") and ": " in line.split("#")[0] and " = " in line]
+    knobs = [line for line in knobs if line.split(":")[0].strip() in {f.name for f in dataclasses.fields(HParams)}]
+    assert len(knobs) == len(dataclasses.fields(HParams))
+    assert all(any(f"[{source}" in line for source in ("paper", "code", "ours")) for line in knobs)

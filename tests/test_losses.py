@@ -1,0 +1,87 @@
+"""training/losses.py promises: the numbers of the official code on its own networks, and no NaN at the edges."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from training import losses
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_p_sync_is_the_cosine_of_the_embeddings():
+    v, s = torch.rand(7, 32), torch.rand(7, 32)
+    assert torch.allclose(losses.p_sync(v, s), cosine_similarity(v, s), atol=1e-6)
+
+
+def test_a_dead_embedding_gives_zero_not_nan():
+    assert losses.p_sync(torch.zeros(2, 8), torch.rand(2, 8)).tolist() == [0, 0]
+
+
+def test_expert_bce_by_hand():
+    probability, in_sync = torch.tensor([0.9, 0.2]), torch.tensor([1.0, 0.0])
+    assert losses.expert_bce(probability, in_sync).item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1.0000001])
+def test_bce_and_its_gradient_are_finite_at_the_edges(value):
+    for label in (0.0, 1.0):
+        probability = torch.tensor([value], requires_grad=True)
+        loss = losses.expert_bce(probability, torch.tensor([label]))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(probability.grad).all()
+
+
+def test_sync_loss_is_the_mean_negative_logarithm():
+    assert losses.sync_loss(torch.tensor([0.5, 0.25])).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
+
+
+def test_adversarial_losses_equal_bce_of_the_probability():
+    real, fake = torch.randn(6, 1), torch.randn(6, 1)
+    bce = torch.nn.functional.binary_cross_entropy
+    real_loss, fake_loss = losses.discriminator_losses(real, fake)
+    assert torch.allclose(real_loss, bce(real.sigmoid(), torch.ones(6, 1)))
+    assert torch.allclose(fake_loss, bce(fake.sigmoid(), torch.zeros(6, 1)))
+    assert torch.allclose(losses.adversarial_loss(fake), bce(fake.sigmoid(), torch.ones(6, 1)))
+
+
+def test_adversarial_losses_do_not_saturate_where_the_probability_rounds_to_one():
+    logits = torch.tensor([[40.0]], requires_grad=True)
+    _, fake_loss = losses.discriminator_losses(logits, logits)
+    fake_loss.backward()
+    assert fake_loss.item() == pytest.approx(40)
+    assert logits.grad.item() == pytest.approx(1)
+
+
+def test_losses_are_computed_in_fp32_whatever_comes_in():
+    half = torch.rand(4, 8).bfloat16()
+    assert losses.p_sync(half, half).dtype == torch.float32
+    assert losses.reconstruction_loss(half, half * 0).dtype == torch.float32
+    assert losses.adversarial_loss(half).dtype == torch.float32
+
+
+def test_the_experts_loss_equals_the_official_one():
+    golden = np.load(GOLDEN / "losses.npz")
+    face, speech = (torch.from_numpy(golden[name]) for name in ("face_embedding", "audio_embedding"))
+    bce = losses.expert_bce(losses.p_sync(face, speech), torch.from_numpy(golden["y"]).flatten())
+    assert bce.item() == pytest.approx(float(golden["expert_bce"]), abs=1e-5)
+
+
+def test_the_generators_losses_equal_the_official_ones():
+    golden = np.load(GOLDEN / "losses.npz")
+
+    def logits(name):
+        return torch.logit(torch.from_numpy(golden[name]))
+
+    real_loss, fake_loss = losses.discriminator_losses(logits("pred_real"), logits("pred_fake"))
+    gan = losses.adversarial_loss(logits("pred_fake"))
+    sync = losses.sync_loss(torch.from_numpy(golden["g_cos"]))
+    assert real_loss.item() == pytest.approx(float(golden["disc_real_loss"]), abs=1e-5)
+    assert fake_loss.item() == pytest.approx(float(golden["disc_fake_loss"]), abs=1e-5)
+    assert gan.item() == pytest.approx(float(golden["perceptual_loss"]), abs=1e-5)
+    assert sync.item() == pytest.approx(float(golden["expert_sync_loss"]), abs=1e-5)

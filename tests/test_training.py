@@ -1,0 +1,327 @@
+"""training/ promises: a resumed run equals the uninterrupted one bit for bit, the expert stays frozen, what evolves is
+in the checkpoint, and every way a run can end leaves a usable last checkpoint."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import train_syncnet
+import train_wav2lip
+from clips.corpus import open_split
+from clips.dataset import GeneratorDataset
+from clips.sampling import GeneratorSampling, fixed_draws
+from errors import UserError
+from hparams import resolve
+from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint
+from training import checkpoint
+from training.checkpoint import Checkpoints
+from training.loop import Intervals, train
+from training.monitor import Monitor
+from training.recipes.adversary import Adversary
+from training.recipes.wav2lip import Wav2LipRecipe
+
+EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_pairs=4,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
+GENERATOR = f"{TINY},batch_size=2,eval_windows=2,eval_interval=2,checkpoint_interval=2,sync_gate=inf"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    # Sums over threads may be taken in another order; bit-exactness is promised for one thread count.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train_expert(store, folder, steps, *flags, hp=EXPERT):
+    data = ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
+    train_syncnet.main([*data, "--checkpoint_dir", str(folder), "--hparams", f"{hp},syncnet_nsteps={steps}", *flags])
+    return folder
+
+
+def train_generator(store, expert, folder, steps, *flags, hp=GENERATOR):
+    data = ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
+    data += ["--syncnet_checkpoint_path", str(expert), "--checkpoint_dir", str(folder)]
+    train_wav2lip.main([*data, "--hparams", f"{hp},nsteps={steps}", *flags])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expert(store, tmp_path_factory):
+    return train_expert(store, tmp_path_factory.mktemp("expert"), 4)
+
+
+@pytest.fixture(scope="module")
+def gan(store, expert, tmp_path_factory):
+    return train_generator(store, expert / "best.pth", tmp_path_factory.mktemp("gan"), 4)
+
+
+def at_step(folder: Path, step: int) -> dict:
+    return read_checkpoint(folder / checkpoint.FILE.format(step))
+
+
+def assert_identical(a, b, where=""):
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_identical(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_identical(x, y, f"{where}/{i}")
+    elif torch.is_tensor(a):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+# resume
+
+
+def test_a_resumed_expert_equals_the_uninterrupted_one(store, expert, tmp_path):
+    train_expert(store, tmp_path, 2)
+    train_expert(store, tmp_path, 4, "--resume", hp=EXPERT.replace("num_workers=0", "num_workers=2"))
+    whole, resumed = at_step(expert, 4), at_step(tmp_path, 4)
+    del whole["hparams"], resumed["hparams"]  # they differ in num_workers
+    assert_identical(whole, resumed)
+
+
+def test_a_resumed_gan_equals_the_uninterrupted_one(store, expert, gan, tmp_path):
+    train_generator(store, expert / "best.pth", tmp_path, 2)
+    train_generator(store, expert / "best.pth", tmp_path, 4, "--resume")
+    assert_identical(at_step(gan, 4), at_step(tmp_path, 4))
+
+
+def test_resuming_says_what_differs(store, expert, tmp_path, capsys):
+    train_expert(store, tmp_path, 2)
+    (tmp_path / "lists").mkdir()
+    for split in ("train", "val"):
+        names = (store / f"lists/{split}.txt").read_text().splitlines()
+        (tmp_path / f"lists/{split}.txt").write_text("\n".join(names[:1]))
+    flags = ["--resume", "--filelists", str(tmp_path / "lists")]
+    train_expert(store, tmp_path, 3, *flags, hp=EXPERT + ",syncnet_lr=0.5")
+    said = capsys.readouterr().out
+    assert "syncnet_lr: 0.0001 -> 0.5" in said
+    assert "resuming with other data" in said
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
+    train_expert(store, tmp_path, 4)
+    path = tmp_path / checkpoint.FILE.format(4)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert checkpoint.newest(tmp_path).name == checkpoint.FILE.format(2)
+    assert "passed over" in capsys.readouterr().out
+
+
+def test_a_new_run_does_not_overwrite_an_old_one(store, expert):
+    with pytest.raises(UserError, match="holds a run at step 4: go on with --resume"):
+        train_expert(store, expert, 6)
+
+
+def test_a_finished_run_says_so(store, expert):
+    with pytest.raises(UserError, match="already at step 4 of 4"):
+        train_expert(store, expert, 4, "--resume")
+
+
+def test_weights_of_an_official_file_are_the_start_of_a_new_run(store, expert, tmp_path, capsys):
+    official = tmp_path / "official.pth"
+    export_official(load_expert(expert / "best.pth"), official)
+    train_expert(store, tmp_path / "run", 1, "--checkpoint_path", str(official), hp=EXPERT + ",syncnet_lr=1e-30")
+    assert "starting from the weights of" in capsys.readouterr().out
+    started, given = at_step(tmp_path / "run", 1)["networks"]["expert"], read_checkpoint(official)["state_dict"]
+    weights = [name for name in given if name.endswith("weight")]
+    assert all(torch.equal(started[name], given[name]) for name in weights)
+
+
+def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path):
+    with pytest.raises(UserError, match="holds generator, visual_discriminator, cannot resume expert"):
+        train_expert(store, tmp_path / "a", 2, "--checkpoint_path", str(gan / "best.pth"))
+    with pytest.raises(UserError, match="best.pth holds a generator"):
+        train_generator(store, gan / "best.pth", tmp_path / "b", 2)
+    with pytest.raises(UserError, match="does not fit this run"):
+        wider = EXPERT.replace("width=0.0625", "width=0.125")
+        train_expert(store, tmp_path / "c", 2, "--checkpoint_path", str(expert / "best.pth"), hp=wider)
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"PK not really")
+    with pytest.raises(UserError, match="broken.pth is damaged"):
+        train_generator(store, broken, tmp_path / "d", 2)
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        train_expert(store, tmp_path / "e", 2, "--resume")
+
+
+# what is trained
+
+
+def test_the_expert_is_untouched_by_the_generators_training(store, expert):
+    hp = resolve(overrides=GENERATOR)
+    frozen = load_expert(expert / "best.pth")
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    recipe = Wav2LipRecipe(hp, frozen, torch.device("cpu"), Adversary(hp, torch.device("cpu")))
+    corpus = open_split(store, store / "lists", "train", hp, "generator")
+    sampling = GeneratorSampling(corpus, 0, 5)
+    loader = torch.utils.data.DataLoader(GeneratorDataset(corpus, 96), batch_sampler=[fixed_draws(sampling, 2)] * 2)
+    for batch in loader:
+        recipe.step(batch)
+    recipe.evaluate(loader)
+    assert not frozen.training
+    assert_identical(before, dict(frozen.state_dict()))
+
+
+def test_the_total_is_the_papers_weighted_sum(store, expert):
+    hp = resolve(overrides=GENERATOR)
+    device = torch.device("cpu")
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
+    corpus = open_split(store, store / "lists", "train", hp, "generator")
+    draws = fixed_draws(GeneratorSampling(corpus, 0, 5), 2)
+    batch = next(iter(torch.utils.data.DataLoader(GeneratorDataset(corpus, 96), batch_sampler=[draws])))
+    named = recipe.step(batch)
+    by_hand = 0.90 * named["loss/l1"] + 0.03 * named["loss/sync"] + 0.07 * named["loss/gan"]
+    assert named["loss/total"].item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
+    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0.75"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    batch = {
+        "target": torch.randint(0, 255, (2, 5, 96, 96, 3), dtype=torch.uint8),
+        "reference": torch.randint(0, 255, (2, 5, 96, 96, 3), dtype=torch.uint8),
+        "mel": torch.randn(2, 80, 16),
+        "frame_mels": torch.randn(2, 5, 80, 16),
+    }
+    assert "loss/sync" not in recipe.step(batch)
+    recipe.hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=100"))
+    recipe.evaluate([batch])
+    assert recipe.step(batch)["sync/weight"] == 0.03
+    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    again.load_state_dict(recipe.state_dict())
+    assert "loss/sync" in again.step(batch)
+
+
+def test_the_generators_checkpoint_opens_without_its_hparams(gan):
+    generator = load_generator(gan / "best.pth")
+    assert generator.img_size == 96
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+
+
+def test_curves_and_sample_images_are_written(store, expert, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    hp = GENERATOR.replace("sample_interval=0", "sample_interval=2")
+    folder = train_generator(store, expert / "best.pth", tmp_path, 2, "--recipe", "wav2lip", hp=hp)
+    log = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {"loss/l1", "loss/sync", "val/l1", "val/p_sync"} <= set(log.Tags()["scalars"])
+    assert [event.step for event in log.Scalars("loss/l1")] == [1, 2]
+    assert [event.step for event in log.Images("reference_masked_generated_truth")] == [0, 2]
+
+
+def test_experts_and_generators_must_agree_on_the_image_size(store, tmp_path):
+    torch.save({"state_dict": SyncNetExpert(192, 0.0625).state_dict()}, tmp_path / "expert192.pth")
+    with pytest.raises(UserError, match="its expert sees 192 px faces, the generator draws 96 px"):
+        train_generator(store, tmp_path / "expert192.pth", tmp_path / "run", 2)
+
+
+# the loop, with a recipe that has nothing to do with lips
+
+
+class Line:
+    """Fits y = 2x with one weight."""
+
+    kind = "line"
+
+    def __init__(self, after_step=lambda step: None):
+        self.line = torch.nn.Linear(1, 1, bias=False)
+        self.networks = {"line": self.line}
+        self.optimizers = {"sgd": torch.optim.SGD(self.line.parameters(), lr=0.1)}
+        self.steps, self.after_step = 0, after_step
+
+    def step(self, batch):
+        loss = ((self.line(batch["x"]) - 2 * batch["x"]) ** 2).mean()
+        self.optimizers["sgd"].zero_grad()
+        loss.backward()
+        self.optimizers["sgd"].step()
+        self.steps += 1
+        self.after_step(self.steps)
+        return {"loss/mse": loss}
+
+    def evaluate(self, batches):
+        return {"val/mse": sum(((self.line(b["x"]) - 2 * b["x"]) ** 2).mean().item() for b in batches)}
+
+    def is_best(self, values):
+        return True
+
+    def samples(self, batch):
+        return {}
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+def run_line(recipe, folder, steps, batches=None, keep=2):
+    monitor = Monitor(folder / "tensorboard", 0)
+    endless = iter(lambda: {"x": torch.ones(4, 1)}, None)
+    try:
+        return train(
+            recipe,
+            batches or endless,
+            lambda: iter([{"x": torch.ones(1, 1)}]),
+            Checkpoints(folder, recipe, resolve(), "data", keep),
+            monitor,
+            Intervals(log=1, samples=0, evaluation=5, checkpoint=3),
+            0,
+            steps,
+            torch.device("cpu"),
+        )
+    finally:
+        monitor.close()
+
+
+def test_the_loop_reaches_its_last_step_evaluates_and_keeps_the_newest_checkpoints(tmp_path):
+    values = run_line(Line(), tmp_path, 20)
+    assert values["val/mse"] < 1e-3
+    assert sorted(checkpoint.found_in(tmp_path)) == [18, 20]
+    assert (tmp_path / "best.pth").exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
+    recipe = Line(after_step=lambda step: signal.raise_signal(number) if step == 7 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run_line(recipe, tmp_path, 20)
+    assert recipe.steps == 7
+    assert max(checkpoint.found_in(tmp_path)) == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
+    class Clips(torch.utils.data.Dataset):
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, i):
+            if i == 9:
+                raise UserError("id1/clip7: stored clip is damaged: preprocess it again")
+            return {"x": np.float32([1])}
+
+    loader = torch.utils.data.DataLoader(Clips(), batch_size=1, num_workers=1)
+    with pytest.raises(UserError) as refusal:
+        run_line(Line(), tmp_path, 20, batches=loader)
+    assert str(refusal.value) == "id1/clip7: stored clip is damaged: preprocess it again"
+    assert max(checkpoint.found_in(tmp_path)) == 9
+
+
+def test_a_checkpoint_that_cannot_be_written_names_the_last_good_one(tmp_path):
+    recipe = Line()
+    checkpoints = Checkpoints(tmp_path, recipe, resolve(), "data", keep=2)
+    good = checkpoints.save(1)
+    (tmp_path / "checkpoint_step000000002.pth.part").mkdir()  # nothing can be written under this name
+    with pytest.raises(UserError, match=f"could not be written.*the last good one is {good}"):
+        checkpoints.save(2)
