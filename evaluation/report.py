@@ -9,7 +9,6 @@ import numpy as np
 
 from evaluation.scoring import Scores
 
-
 # field of Scores, its title, how its numbers are written
 COLUMNS = (
     ("frames", "frames", "d"),
@@ -55,5 +54,8 @@ def write_json(path: str | Path, scores: list[Scores], refused: dict[str, str], 
         "refused": refused,
     }
     part = Path(f"{path}.part")
-    part.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(part, path)
+    try:
+        part.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -54,7 +54,10 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def write_checkpoint(content: dict, path: str | Path) -> None:
-    """torch.save, written beside and renamed: a kill at any moment leaves the old file or the new one, whole."""
+    """torch.save, written beside and renamed: a kill at any moment leaves the old file or the new one, whole.
+
+    Raises CheckpointError when the disk is full or the folder cannot be written.
+    """
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
@@ -64,13 +67,14 @@ def write_checkpoint(content: dict, path: str | Path) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise CheckpointError(f"{path} could not be written ({error}): check the folder and the free space") from error
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} could not be written ({reason}): check the folder and the free space") from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def _check_zip(path: Path) -> None:
-    """Refuses what torch.load would misread or explain badly. It compares no checksums: flipped bits become weights."""
+    """Refuses what torch.load explains badly, and flipped bits, which it would take for weights."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}

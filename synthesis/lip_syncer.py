@@ -31,7 +31,7 @@ from video import VideoWriter, audio_rate, is_image, read_audio
 PADS = (0, 10, 0, 0)  # more chin than the detector's box has [official code]
 DETECT = (-1, -1, -1, -1)  # the box that stands for none
 
-BATCH_BYTES = 256 * 2**20  # frames held at once: 43 of full HD, 10 of 4K
+BATCH_BYTES = 128 * 2**20  # frames of a batch, 21 of full HD or 5 of 4K; twice that while the next batch is read
 
 
 @dataclass(frozen=True)

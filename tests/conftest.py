@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import audio
 from clips import filelists, manifest
 from clips.index import runs_of
 from clips.store import ClipWriter, as_stored
 from hparams import HParams
+
+# Sums over threads may be taken in another order, and bit-exactness is tested; on shared machines it is faster, too.
+torch.set_num_threads(1)
 
 # A network small enough for a test, and no loader processes unless a test asks for them.
 TINY = "width=0.0625,num_workers=0,store_size=96,log_interval=1,sample_interval=0"

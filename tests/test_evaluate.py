@@ -12,21 +12,26 @@ from scipy.io import wavfile
 
 import evaluate
 from errors import UserError
-from evaluation import ExpertJudge, sync_scores
+from evaluation import ExpertJudge, score_video, sync_scores
+from faces import Detections, Detector
 from hparams import HParams
 from models import SyncNetExpert, load_expert
 from video import VideoWriter, read_audio, read_frames
 
 
-def write_video(path, frames=30, fps=25, with_sound=True, seed=0):
-    """A moving smear with noise of changing loudness: nothing to see or hear, but no two windows alike."""
+def write_video(path, frames=30, fps=25, with_sound=True, seed=0, dark=()):
+    """A moving smear with noise of changing loudness: nothing to see or hear, but no two windows alike.
+
+    dark: numbers of the frames that are black.
+    """
     rng = np.random.default_rng(seed)
     seconds = frames / fps
     loudness = np.interp(np.linspace(0, 1, int(16000 * seconds)), np.linspace(0, 1, 12), rng.uniform(0, 0.3, 12))
     speech = (loudness * rng.standard_normal(len(loudness))).astype(np.float32)
     with VideoWriter(path, fps, audio=speech if with_sound else None, sample_rate=16000) as writer:
-        for _ in range(frames):
-            writer.write(cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (96, 96)))
+        for i in range(frames):
+            smear = cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (96, 96))
+            writer.write(np.zeros_like(smear) if i in dark else smear)
     return str(path)
 
 
@@ -89,6 +94,25 @@ def test_a_face_crop_is_judged_as_it_is(folder, talking, expert_path):
     offset, lse_c, lse_d = sync_scores(features.face, features.audio)
     assert (scores["offset"], scores["frames"]) == (offset, len(features.face) + 4)
     assert [scores["lse_c"], scores["lse_d"], scores["p_sync"]] == pytest.approx([lse_c, lse_d, features.p_sync])
+
+
+def test_the_longest_stretch_with_a_face_is_judged_with_its_own_sound(folder, expert_path):
+    video = write_video(folder / "late.mp4", frames=60, dark=[*range(20), 25, *range(50, 60)])
+
+    def find_light(frames):
+        box = np.array([[10, 10, 90, 90]])
+        return [
+            Detections(box, np.ones(1)) if frame.mean() > 60 else Detections(box[:0], np.ones(0)) for frame in frames
+        ]
+
+    judge = ExpertJudge(load_expert(expert_path), HParams())
+    scores = score_video(video, judge, HParams(detect_every=1, max_gap_frames=1), Detector(find_light))
+
+    crops = [cv2.resize(frame[10:90, 10:90], (96, 96)) for frame in list(read_frames(video))[20:50]]
+    features = judge.embed(crops, read_audio(video, 16000)[20 * 640 :])
+    assert scores.frames == 30
+    assert scores.p_sync == pytest.approx(features.p_sync, abs=1e-6)
+    assert scores.lse_d == pytest.approx(sync_scores(features.face, features.audio)[2], abs=1e-6)
 
 
 def test_another_sound_is_judged_in_place_of_the_videos_own(folder, talking, expert_path):

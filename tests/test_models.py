@@ -114,7 +114,7 @@ def test_syncnet_v2_equals_the_official_one():
 
 @torch.no_grad()
 @pytest.mark.parametrize("size, width", [(96, 0.25), (96, 0.125)] + [(size, TINY) for size in SIZES])
-def test_networks_of_every_size_and_width_give_what_the_papers_give(size, width):
+def test_networks_of_every_size_and_width_give_the_right_shapes_and_ranges(size, width):
     mel, faces = torch.rand(1, 2, 1, 80, 16), torch.rand(1, 6, 2, size, size)
     made = Generator(size, width).eval()(mel, faces)
     assert made.shape == (1, 3, 2, size, size)

@@ -42,7 +42,7 @@ CONSONANTS = {
 PAUSE = Gestures(0.02, 0.40, 0, 0, 0.00)
 
 # Durations in seconds. The rhythm is loose on purpose: a window must be told from its neighbours by it.
-VOWEL_S = (0.08, 0.20)
+VOWEL_S = (0.09, 0.22)
 CONSONANT_S = (0.07, 0.12)
 PAUSE_S = (0.12, 0.35)
 PHRASE_SYLLABLES = (4, 10)

@@ -6,13 +6,13 @@ import numpy as np
 
 from hparams import HParams
 from toy.articulation import Gestures, Track, make_track
-from toy.face import FRAME_PX, Face, Pose
+from toy.canvas import FRAME_PX
+from toy.face import Face, Pose
 from toy.looks import ToyStyle, make_looks
 from toy.speech import RMS, SAMPLE_RATE, make_voice, synthesize
 from toy.wander import wander
 
 FPS = HParams.fps
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 DEMO_STYLE = ToyStyle()
 
 # What random numbers are drawn for. Each purpose has its own stream, so that drawing more for one changes no other.
@@ -26,7 +26,7 @@ def stream(purpose: int, *seeds: int) -> np.random.Generator:
 def make_toy_clip(
     identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = DEMO_STYLE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """frames uint8 (n, FRAME_PX, FRAME_PX, 3) BGR and speech float32 (n * SAMPLES_PER_FRAME,), n = seconds * FPS."""
+    """frames uint8 (n, FRAME_PX, FRAME_PX, 3) BGR and speech float32 (n * SAMPLE_RATE / FPS,), n = seconds * FPS."""
     frames = np.stack(list(draw_frames(identity_seed, clip_seed, seconds, style)))
     return frames, make_toy_speech(identity_seed, clip_seed, seconds, style)
 
@@ -34,8 +34,8 @@ def make_toy_clip(
 def make_toy_speech(
     identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = DEMO_STYLE
 ) -> np.ndarray:
-    """The speech of a clip alone, float32 (n * SAMPLES_PER_FRAME,) at SAMPLE_RATE."""
-    samples = count_frames(seconds) * SAMPLES_PER_FRAME
+    """The speech of a clip alone, float32 (n * SAMPLE_RATE / FPS,) for its n frames."""
+    samples = count_frames(seconds) * SAMPLE_RATE // FPS
     voice = make_voice(stream(VOICE, identity_seed))
     track = toy_track(identity_seed, clip_seed, seconds)
     speech = synthesize(track, voice, samples, stream(SPEECH, identity_seed, clip_seed))
@@ -85,14 +85,14 @@ def head_motion(rng: np.random.Generator, times_s: np.ndarray, amount: float) ->
     """The head sways slowly by a few px; `amount` 1 makes it four times as much."""
     reach = 1 + 3 * amount
     x, y, roll, size = (reach * wander(rng, times_s, period_s=1.2) for _ in range(4))
-    return [Pose(*pose) for pose in np.stack([2.5 * x, 1.5 * y, 2.0 * roll, 1 + 0.02 * size], axis=1)]
+    return [Pose(*pose) for pose in np.stack([2.0 * x, 1.5 * y, 1.5 * roll, 1 + 0.015 * size], axis=1)]
 
 
 def eye_blinks(rng: np.random.Generator, times_s: np.ndarray) -> np.ndarray:
     """How far the eyes are shut (n,), in [0, 1]: a blink of 0.3 s every two to five seconds."""
-    starts_s = np.cumsum(rng.uniform(2, 5, size=int(times_s[-1] / 2) + 1)) - 2
-    since_middle_s = np.abs(times_s[:, None] - starts_s - 0.15).min(axis=1)
-    return np.clip(1.3 - since_middle_s / 0.12, 0, 1)
+    middles_s = np.cumsum(rng.uniform(2, 5, size=int(times_s[-1] / 2) + 1)) - 2
+    from_middle_s = np.abs(times_s[:, None] - middles_s).min(axis=1)
+    return np.clip(1.25 - from_middle_s / 0.12, 0, 1)
 
 
 def light(rng: np.random.Generator, times_s: np.ndarray, amount: float) -> np.ndarray:
@@ -104,7 +104,7 @@ def light(rng: np.random.Generator, times_s: np.ndarray, amount: float) -> np.nd
 
 def relight(frame: np.ndarray, brightness: float, tilt: float) -> np.ndarray:
     across = np.linspace(-1, 1, FRAME_PX, dtype=np.float32)[None, :, None]
-    return np.clip(frame * (brightness * (1 + tilt * across)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(frame * (brightness * (1 + tilt * across))), 0, 255).astype(np.uint8)
 
 
 def add_grain(frame: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:

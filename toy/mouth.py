@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from toy.canvas import between
 from toy.looks import Looks, mix
 
 ACROSS = np.linspace(-1, 1, 25)  # left corner to right corner
@@ -40,8 +41,3 @@ def mouth_shapes(looks: Looks, opening: float, rounding: float):
         (x[middle], shine_top[middle], shine_bottom[middle], shine),
     ]
     return [(between(x, top + looks.mouth_y, bottom + looks.mouth_y), colour) for x, top, bottom, colour in areas]
-
-
-def between(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """The outline (2n, 2) of the area between two curves over `x` (n,)."""
-    return np.concatenate([np.stack([x, top], axis=1), np.stack([x, bottom], axis=1)[::-1]])

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from video.colour import to_bgr
 from video.media import MediaError, Picture, average_rate, main_stream, open_media, pictures
 
 
@@ -21,7 +22,7 @@ class VideoInfo:
     width: int  # px, after rotation
     height: int  # px, after rotation
     fps: float  # average over the file
-    duration_s: float  # of the picture as announced: a damaged file may hold less
+    duration_s: float  # of the picture, as announced or estimated; only decoding tells it to the frame
     has_audio: bool
 
 
@@ -75,7 +76,7 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
             # Converted anew for each repeat, so that no two frames share memory that a caller may draw on.
             for _ in range(repeats):
                 is_empty = False
-                yield to_bgr(frame, reformatter)
+                yield upright(to_bgr(frame, reformatter), frame.rotation)
     if is_empty:
         raise MediaError(f"{path}: no picture of its video stream can be decoded")
 
@@ -113,11 +114,6 @@ def video_stream(container, path):
     if stream is None:
         raise MediaError(f"{path}: no video stream; give a file with moving pictures")
     return stream
-
-
-def to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """uint8 (H, W, 3) BGR, upright, in memory of its own."""
-    return upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), frame.rotation)
 
 
 def upright(image: np.ndarray, rotation: int) -> np.ndarray:

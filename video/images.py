@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from video.frames import to_bgr, video_stream
+from video.colour import to_bgr
+from video.frames import upright, video_stream
 from video.media import IMAGE_SUFFIXES, MediaError, decode, open_media
 
 
@@ -20,4 +21,4 @@ def read_image(path) -> np.ndarray:
         frame = next(decode(container, video_stream(container, path)), None)
         if frame is None:
             raise MediaError(f"{path}: the image cannot be decoded")
-        return to_bgr(frame, VideoReformatter())
+        return upright(to_bgr(frame, VideoReformatter()), frame.rotation)

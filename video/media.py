@@ -108,11 +108,12 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
     """The frames that this packet completes: none when it is broken."""
     try:
         return stream.codec_context.decode(packet)
-    except (av.InvalidDataError, av.PatchWelcomeError, av.EOFError):
-        return []
     except av.BlockingIOError:
         # Broken data can leave a frame inside the decoder that is never fetched, and it then refuses all that follows.
         stream.codec_context.flush_buffers()
+        return []
+    except av.FFmpegError:
+        # Each decoder has error codes of its own for broken data, "operation not permitted" among them.
         return []
 
 

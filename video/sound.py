@@ -105,15 +105,14 @@ def to_float(frame: av.AudioFrame, mono: bool) -> np.ndarray:
 def on_timeline(blocks: Iterable[Block], start: Fraction) -> Iterator[np.ndarray]:
     """The samples from `start` on without a break: silence put into gaps, what overlaps or comes before it cut."""
     clock = Clock(start)
-    reached, is_first = 0, True  # samples since `start`
+    reached = 0  # samples since `start`
     for time, rate, samples in blocks:
         time = clock(time, Fraction(len(samples), rate))
         gap = round((time - start) * rate) - reached
         # The beginning is exact to the sample. After it, only a real gap moves the sound: rounded timestamps would
         # tear it at every block.
-        if not is_first and abs(gap) <= MAX_DRIFT_S * rate:
+        if reached > 0 and abs(gap) <= MAX_DRIFT_S * rate:
             gap = 0
-        is_first = False
         if gap > 0:
             yield np.zeros((gap, *samples.shape[1:]), np.float32)
         samples = samples[max(0, -gap) :]

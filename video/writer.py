@@ -6,14 +6,15 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from errors import UserError
+from video.colour import mark_bt709, to_yuv420p
 from video.media import MediaError, local_url
 
 CRF = 18  # x264's constant quality, lower = better and larger: 18 shows no loss to the eye
 AUDIO_BITS_PER_CHANNEL = 96_000  # bit/s, the most AAC takes at 16 kHz
-BT709 = 1  # code of BT.709 for matrix, primaries and transfer in the stream's header (ITU-T H.273)
-LIMITED_RANGE = 1  # luma 16..235, what players expect of video
+AAC_FRAME = 1024  # samples the encoder takes at once
 CHANNEL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 
 
@@ -39,6 +40,7 @@ class VideoWriter:
         self.sample_rate = sample_rate
         self.frames_written = 0
         self._samples_written = 0
+        self._reformatter = VideoReformatter()
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
 
     def __enter__(self):
@@ -46,9 +48,9 @@ class VideoWriter:
             raise UserError(f"{self.path}: only .mp4 files are written; name it {self.path.stem}.mp4")
         if not self.path.parent.is_dir():
             raise UserError(f"{self.path}: there is no folder {self.path.parent}; create it first")
-        if self.path.is_dir():
-            raise UserError(f"{self.path}: is a folder; name a file")
         try:
+            if self.path.is_dir():
+                raise UserError(f"{self.path}: is a folder; name a file")
             # The encoder would open it at the first frame only, after the work that led to that frame.
             self._part.touch()
         except OSError as error:
@@ -65,8 +67,7 @@ class VideoWriter:
             self._add_streams()
         if frame.shape != self._shape:
             raise ValueError(f"frame {self.frames_written} has shape {frame.shape}, the first had {self._shape}")
-        picture = av.VideoFrame.from_ndarray(to_even_size(frame), format="bgr24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        picture = to_yuv420p(to_even_size(frame), self._reformatter)
         picture.pts, picture.time_base = self.frames_written, 1 / self.fps
         self._container.mux(self._video.encode(picture))
         self.frames_written += 1
@@ -87,10 +88,7 @@ class VideoWriter:
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(CRF)})
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
-        # Said in the file, so that no player has to guess from the size how colours were encoded.
-        codec = self._video.codec_context
-        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        codec.color_range = LIMITED_RANGE
+        mark_bt709(self._video.codec_context)
         if self.audio is not None:
             channels = 1 if self.audio.ndim == 1 else self.audio.shape[1]
             self._sound = self._container.add_stream("aac", rate=self.sample_rate)
@@ -103,7 +101,7 @@ class VideoWriter:
             return
         end = len(self.audio) if until is None else min(len(self.audio), int(until * self.sample_rate))
         while self._samples_written < end:
-            chunk = self.audio[self._samples_written : self._samples_written + self._sound.codec_context.frame_size]
+            chunk = self.audio[self._samples_written : self._samples_written + AAC_FRAME]
             planes = np.ascontiguousarray(chunk.reshape(len(chunk), -1).T)  # (channels, n)
             block = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._sound.layout.name)
             block.sample_rate = self.sample_rate

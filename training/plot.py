@@ -1,0 +1,66 @@
+"""Training curves of one or more runs as one PNG, for a paper or a README.
+
+python -m training.plot checkpoints/expert checkpoints/wav2lip_gan --outfile curves.png
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen needed
+import matplotlib.pyplot as plt
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from errors import UserError, run_script
+
+HIDDEN = ("speed/",)  # of interest while training, not afterwards
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", metavar="DIR", nargs="+", help="--checkpoint_dir of a training run")
+    parser.add_argument("--outfile", metavar="PNG", default="results/curves.png", help="(%(default)s)")
+    args = parser.parse_args(argv)
+    plot({Path(run).name: Path(run) for run in args.runs}, Path(args.outfile))
+    print(f"curves: {args.outfile}")
+
+
+def read_curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """(steps, values) by tag, from the event log a training script left in its checkpoint folder."""
+    folder = run / "tensorboard"
+    if not folder.is_dir():
+        raise UserError(f"{run}: no curves in it: name the --checkpoint_dir of a training run")
+    log = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    events = {tag: log.Scalars(tag) for tag in log.Tags()["scalars"] if not tag.startswith(HIDDEN)}
+    return {tag: ([e.step for e in points], [e.value for e in points]) for tag, points in events.items()}
+
+
+def plot(runs: dict[str, Path], outfile: Path) -> None:
+    """One panel for each quantity of each run; training and validation of the same quantity share a panel."""
+    panels = {}
+    for name, run in runs.items():
+        for tag, curve in read_curves(run).items():
+            panels.setdefault(f"{name}: {tag.split('/')[-1]}", {})[tag] = curve
+    if not panels:
+        raise UserError(f"{', '.join(map(str, runs.values()))}: the event log is still empty")
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3 * rows), squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for ax, (title, curves) in zip(axes.flat, panels.items(), strict=False):
+        for tag, (steps, values) in sorted(curves.items()):
+            ax.plot(steps, values, label=tag, marker="o" if tag.startswith("val/") else None, markersize=3)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("step")
+        ax.legend(fontsize=8)
+        ax.grid(alpha=0.3)
+    figure.tight_layout()
+    outfile.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(outfile, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run_script(main)
