@@ -129,8 +129,29 @@ PRESETS = {
         reference_min_gap=1,
         batch_size=80,
     ),
-    # Small enough to learn on a laptop without a GPU.
-    "tiny": dict(width=0.25, batch_size=8, num_workers=1, sample_interval=100),
+    # What demo.py uses: small networks that learn its toy corpus in minutes on two cores.
+    "demo": dict(
+        face_detector="dlib",
+        val_share=0.14,
+        test_share=0.14,
+        width=0.25,
+        num_workers=0,
+        syncnet_batch_size=32,
+        syncnet_lr=1e-3,
+        syncnet_min_gap=5,
+        syncnet_nsteps=700,
+        syncnet_eval_interval=100,
+        syncnet_checkpoint_interval=100,
+        syncnet_eval_pairs=256,
+        batch_size=6,
+        initial_learning_rate=5e-4,
+        nsteps=800,
+        sync_gate=float("inf"),
+        sample_interval=100,
+        eval_interval=100,
+        checkpoint_interval=100,
+        eval_windows=48,
+    ),
 }
 
 

@@ -157,7 +157,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
                     row = rows[source] = outcome(future, source, names[source], data_root, hp)
                     writer.add(row)
                     results[row.status] += 1
-                    bar.set_postfix(results)
+                    bar.set_postfix(results, refresh=False)
                     bar.update()
     except BaseException:
         pool.stop()

@@ -121,11 +121,11 @@ class LipSyncer:
 
         pads: see `faces.pad_boxes`. window: frames a box is averaged over.
         """
-        hp = self.hp
+        hp, detector = self.hp, self.detector
         total = min(at_most, source.announced_frames)
         frames = tqdm(islice(source.once(), at_most), desc="looking for the face", unit="frame", total=total)
         batch_size = frames_at_once(hp.face_det_batch_size, source.first)
-        boxes = detect_boxes(frames, self.detector, hp.detect_every, batch_size)
+        boxes = detect_boxes(frames, detector, hp.detect_every, batch_size)
         boxes, status = fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
         if (status == NO_FACE).all():
             raise UserError(

@@ -14,7 +14,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from errors import UserError
@@ -22,6 +21,7 @@ from video import MediaError, VideoWriter, audio_rate, is_image, probe, read_aud
 from video.colour import to_yuv420p
 
 RATE = 16000  # Hz
+ATTACHED_PICTURE = 0x400  # FFmpeg's stream disposition of cover art
 ODD_NAME = 'it\'s a; "näme" 日本 a:b %03d #?.mp4'
 
 
@@ -71,7 +71,7 @@ def mux(
         if cover is not None:
             picture = container.add_stream("mjpeg", rate=25)
             picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-            picture.disposition = Disposition.attached_pic
+            picture.disposition = ATTACHED_PICTURE
             streams.append(picture)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(cover, format="bgr24")))
         for i, time in enumerate(times):

@@ -69,7 +69,8 @@ def open_media(path) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty; copy or download it again")
     try:
-        container = av.open(local_url(path), metadata_errors="replace")
+        # "none": a % in the name of an image is no pattern for the names of a series.
+        container = av.open(local_url(path), options={"pattern_type": "none"}, metadata_errors="replace")
     except PermissionError:
         raise MediaError(f"{path}: no permission to read it") from None
     except av.FFmpegError as error:

@@ -32,8 +32,9 @@ def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.n
 
     Sample 0 is the moment the first picture is shown: sound before it is left out, and silence stands where the sound
     starts later or pauses. A file without pictures starts at its first sample. `sample_rate` in Hz, None for the
-    file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded in pieces: memory is that of the
-    result. Raises MediaError for a file without sound; of a damaged one it gives what can be decoded.
+    file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded and resampled in pieces: memory grows
+    with the result, not with the file's own rate and channels. Raises MediaError for a file without sound; of a damaged
+    one it gives what can be decoded.
     """
     start = picture_start(path)
     with open_media(path) as container:

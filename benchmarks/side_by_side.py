@@ -1,0 +1,87 @@
+"""Two ways of doing one thing, timed in turn in one run, since the speed of a machine changes while it is measured."""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The flag every benchmark has; description is its docstring."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--repetitions",
+        metavar="N",
+        type=positive(int),
+        default=5,
+        help="times each side is measured, ours and the original in turn; raise it on a busy machine (%(default)s)",
+    )
+    return p
+
+
+def positive(kind: type) -> Callable:
+    """An argparse type: a number of this kind above zero."""
+
+    def parse(text: str):
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{text}: must be greater than 0")
+        return value
+
+    parse.__name__ = kind.__name__  # what argparse names where `text` is no number at all
+    return parse
+
+
+class SideBySide:
+    """Prints a table row per comparison and, at the end, everything as one line of JSON.
+
+        table = SideBySide("benchmarks.loader", argv, args, per="sample")
+        table.compare("expert, 2 workers", ours, original)
+        table.finish(machine_facts("cpu"))
+
+    Ratios are time of ours over time of the original: below 1, ours is faster.
+    """
+
+    def __init__(self, module: str, argv: list[str] | None, args: argparse.Namespace, per: str):
+        self._command = shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+        self._args, self._per, self._results = args, per, []
+        self._row("", f"ours, ms/{per}", f"original, ms/{per}", "ours/original", "range of pairs")
+
+    def compare(self, case: str, ours: Callable[[], float], original: Callable[[], float]) -> None:
+        """ours() and original() each do their work once more and return its seconds per unit."""
+        pairs = [(ours(), original()) for _ in range(self._args.repetitions)]
+        ours_s, original_s = (median(times) for times in zip(*pairs, strict=True))
+        ratios = [a / b for a, b in pairs]
+        result = {"ours_s": ours_s, "original_s": original_s, "ratio": ours_s / original_s}
+        self._results.append({"case": case, **result, "ratio_low": min(ratios), "ratio_high": max(ratios)})
+        self._row(
+            case,
+            f"{1000 * ours_s:.2f}",
+            f"{1000 * original_s:.2f}",
+            f"{ours_s / original_s:.3f}",
+            f"{min(ratios):.3f} to {max(ratios):.3f}",
+        )
+
+    def finish(self, machine: dict) -> None:
+        content = {"command": self._command, "settings": vars(self._args), "machine": machine}
+        print(json.dumps({**content, "seconds_per": self._per, "results": self._results}))
+
+    def _row(self, case: str, *columns: str) -> None:
+        print(f"{case:40s}" + "".join(f"{column:>20s}" for column in columns), flush=True)
+
+
+def machine_facts(device: str) -> dict:
+    """What a number depends on besides the code; device as torch names it."""
+    return {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
