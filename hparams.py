@@ -66,12 +66,18 @@ class HParams:
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
 
     # --- train_syncnet.py: the lip-sync expert ----------------------------------------------------------------------
-    syncnet_batch_size: int = 64  # pairs per step [paper]
+    syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
+    syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
+    syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
+    syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
+    syncnet_multiway_wt: float = (
+        0.3  # multiway: weight of the matching loss beside the BCE; 0 = BCE of all pairs [ours]
+    )
     syncnet_lr: float = 1e-4  # Adam [code; paper: 1e-3]
     syncnet_beta1: float = 0.9  # Adam [code]
     syncnet_beta2: float = 0.999  # Adam [code]
     syncnet_nsteps: int = 700_000  # steps, then training ends [ours, after the authors' 45 million samples]
-    syncnet_positive_share: float = 0.5  # share of in-sync pairs [code]
+    syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -108,6 +114,7 @@ class HParams:
 
 
 CHOICES = {
+    "syncnet_loss": ("bce", "multiway"),
     "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
     "img_size": (96, 192, 288, 384),
 }
@@ -124,6 +131,7 @@ PRESETS = {
         detect_every=1,
         max_gap_frames=0,
         detect_max_side=0,
+        syncnet_loss="bce",
         syncnet_lr=1e-3,
         syncnet_min_gap=1,
         reference_min_gap=1,

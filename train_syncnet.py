@@ -9,12 +9,12 @@ Curves: tensorboard --logdir checkpoints. The expert to use for the generator: c
 import hparams
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset
-from clips.sampling import ExpertSampling
+from clips.sampling import ClipSampling, ExpertSampling
 from errors import run_script
 from models import load_expert
 from training import script
 from training.loop import Intervals
-from training.recipes.expert import ExpertRecipe
+from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 
 
 def main(argv=None):
@@ -23,23 +23,29 @@ def main(argv=None):
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
-    sampled = {}
+    corpora = {}
     for split in ("train", "val"):
-        corpus = open_split(args.data_root, args.filelists, split, hp, "expert", span=hp.syncnet_min_gap)
-        script.describe(split, corpus)
-        sampling = ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-        sampled[split] = ExpertDataset(corpus, hp.img_size), sampling
+        corpora[split] = open_split(args.data_root, args.filelists, split, hp, "expert", span=hp.syncnet_min_gap)
+        script.describe(split, corpora[split])
+    pairs = {
+        name: ExpertSampling(c, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap) for name, c in corpora.items()
+    }
+    windows = ClipSampling(corpora["train"], hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap)
 
     # network, optimiser, and where to begin
-    recipe = ExpertRecipe(hp, device)
-    first_step = script.restore(args, recipe, hp, sampled["train"][0].corpus, load_expert)
+    recipe, sampling = {"bce": (ExpertRecipe, pairs["train"]), "multiway": (MultiwayExpertRecipe, windows)}[
+        hp.syncnet_loss
+    ]
+    recipe = recipe(hp, device)
+    first_step = script.restore(args, recipe, hp, corpora["train"], load_expert)
 
     values = script.run(
         args,
         hp,
         device,
         recipe,
-        *sampled.values(),
+        train_on=(ExpertDataset(corpora["train"], hp.img_size), sampling),
+        validate_on=(ExpertDataset(corpora["val"], hp.img_size), pairs["val"]),
         batch_size=hp.syncnet_batch_size,
         eval_samples=hp.syncnet_eval_pairs,
         first_step=first_step,

@@ -59,7 +59,7 @@ class WindowDataset(torch.utils.data.Dataset):
 
 
 class ExpertDataset(WindowDataset):
-    """dataset[ExpertDraw] -> faces uint8 (T, H, W, 3), mel (80, 16), in_sync (float 0 or 1), clip."""
+    """dataset[ExpertDraw] -> faces uint8 (T, H, W, 3), mel (80, 16), in_sync (float 0 or 1), clip, start."""
 
     def __getitem__(self, draw: ExpertDraw) -> dict:
         return {
@@ -67,6 +67,7 @@ class ExpertDataset(WindowDataset):
             "mel": self.expert_mel(draw.clip, draw.speech),
             "in_sync": np.float32(draw.in_sync),
             "clip": draw.clip,
+            "start": draw.faces,
         }
 
 

@@ -37,6 +37,9 @@ class ExpertSampling:
     def __init__(self, corpus: Corpus, seed: int, positive_share: float, min_gap: int):
         self.corpus, self.seed, self.positive_share, self.min_gap = corpus, seed, positive_share, min_gap
 
+    def __len__(self) -> int:
+        return len(self.corpus)
+
     def __call__(self, epoch: int, index: int) -> ExpertDraw:
         clip = _clip_of(self.seed, epoch, index, len(self.corpus))
         rng = _generator(self.seed, epoch, index)
@@ -48,11 +51,34 @@ class ExpertSampling:
         return ExpertDraw(clip, faces=faces, speech=speech)
 
 
+class ClipSampling:
+    """In-sync windows only, `per_clip` of one clip in a row, `min_gap` frames apart where the clip is long enough.
+
+    A batch of them holds its negatives itself: the faces of each window with the speech of any other.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int):
+        self.corpus, self.seed, self.per_clip, self.min_gap = corpus, seed, per_clip, min_gap
+
+    def __len__(self) -> int:
+        return len(self.corpus) * self.per_clip
+
+    def __call__(self, epoch: int, index: int) -> ExpertDraw:
+        visit, place = divmod(index, self.per_clip)
+        clip = _clip_of(self.seed, epoch, visit, len(self.corpus))
+        rng = _generator(self.seed, epoch, visit)  # the windows of a visit are drawn together
+        start = int(_spread(rng, self.corpus.windows[clip], self.per_clip, self.min_gap)[place])
+        return ExpertDraw(clip, faces=start, speech=start)
+
+
 class GeneratorSampling:
     """Target and reference windows of one clip, `min_gap` frames apart where the clip is long enough for it."""
 
     def __init__(self, corpus: Corpus, seed: int, min_gap: int):
         self.corpus, self.seed, self.min_gap = corpus, seed, min_gap
+
+    def __len__(self) -> int:
+        return len(self.corpus)
 
     def __call__(self, epoch: int, index: int) -> GeneratorDraw:
         clip = _clip_of(self.seed, epoch, index, len(self.corpus))
@@ -77,13 +103,13 @@ class StepBatches:
         step = self.first_step
         while True:
             first = (step * self.ranks + self.rank) * self.batch_size
-            yield [self.sampling(*divmod(i, len(self.sampling.corpus))) for i in range(first, first + self.batch_size)]
+            yield [self.sampling(*divmod(i, len(self.sampling))) for i in range(first, first + self.batch_size)]
             step += 1
 
 
 def fixed_draws(sampling, count: int) -> list:
     """The first `count` draws: the same ones at every evaluation, and each clip as often as any other (within one)."""
-    return [sampling(*divmod(i, len(sampling.corpus))) for i in range(count)]
+    return [sampling(*divmod(i, len(sampling))) for i in range(count)]
 
 
 def _generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -102,6 +128,14 @@ def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
 
 def _starts(ranges) -> np.ndarray:
     return np.concatenate([np.arange(start, end) for start, end in ranges])
+
+
+def _spread(rng: np.random.Generator, ranges, per_clip: int, min_gap: int) -> np.ndarray:
+    """`per_clip` starts at least `min_gap` apart; a clip too short for that gives some of them more than once."""
+    starts = _starts(ranges)
+    comb = starts[(starts - starts[0]) % min_gap == rng.integers(min_gap)]
+    comb = comb if len(comb) else starts
+    return rng.choice(comb, per_clip, replace=len(comb) < per_clip)
 
 
 def _two_apart(rng: np.random.Generator, starts: np.ndarray, gap: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 FRAME_PX = 192  # side of the square frames
-FACE_PX = 50  # half-width of an average face in them
+FACE_PX = 52  # half-width of an average face in them; dlib then finds it at one and the same scale
 OVERSAMPLING = 2
 CANVAS_PX = FRAME_PX * OVERSAMPLING
 UNIT_PX = FACE_PX * OVERSAMPLING  # one length unit on the canvas

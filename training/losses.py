@@ -20,6 +20,35 @@ def expert_bce(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor
     return F.binary_cross_entropy(probability.float().clamp(0, 1), in_sync.float())
 
 
+def pair_p_sync(face: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
+    """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D) -> (N, N)."""
+    return p_sync(face[:, None], speech[None])
+
+
+def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """The expert's BCE over all pairs of a batch, in-sync and off-sync ones with half the weight each.
+
+    probability (N, N), in sync on the diagonal; negatives (N, N) marks the off-sync pairs that count. With this
+    balance P_sync keeps its meaning: the probability that a pair is in sync when one in two is.
+    """
+    probability = probability.clamp(0, 1)
+    diagonal = probability.diagonal()
+    in_sync = F.binary_cross_entropy(diagonal, torch.ones_like(diagonal))
+    off_sync = probability[negatives]
+    return 0.5 * in_sync + 0.5 * F.binary_cross_entropy(off_sync, torch.zeros_like(off_sync))
+
+
+def multiway_loss(probability: torch.Tensor, negatives: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Cross entropy of finding the right speech for each face among all that count, and the right face for each speech.
+
+    Multi-way matching, Chung et al., "Perfect Match", ICASSP 2019. Arguments as in `all_pairs_bce`.
+    """
+    counts = negatives | torch.eye(len(negatives), dtype=torch.bool, device=negatives.device)
+    logits = (probability / temperature).masked_fill(~counts, float("-inf"))
+    right = torch.arange(len(logits), device=logits.device)
+    return 0.5 * F.cross_entropy(logits, right) + 0.5 * F.cross_entropy(logits.T, right)
+
+
 def sync_loss(probability: torch.Tensor) -> torch.Tensor:
     """E_sync = mean(-log P_sync), equation 3."""
     return expert_bce(probability, torch.ones_like(probability))

@@ -1,4 +1,8 @@
-"""The lip-sync expert on real pairs, in sync or not: cosine similarity + binary cross entropy. Paper, section 3.1."""
+"""The lip-sync expert on real pairs, in sync or not: cosine similarity + binary cross entropy. Paper, section 3.1.
+
+Two ways of making pairs: `ExpertRecipe` is the paper's, one pair a sample. `MultiwayExpertRecipe` embeds in-sync
+windows, several of each clip, and scores every face with every speech of the batch: many more pairs a step.
+"""
 
 import numpy as np
 import torch
@@ -7,7 +11,7 @@ from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, to_float
 from training.images import tile
-from training.losses import expert_bce, p_sync
+from training.losses import all_pairs_bce, expert_bce, multiway_loss, p_sync, pair_p_sync
 
 
 class ExpertRecipe:
@@ -20,23 +24,22 @@ class ExpertRecipe:
         )
         self.networks = {"expert": self.expert}
         self.optimizers = {"adam": self.optimizer}
+        self.hp = hp
         self.best_loss = float("inf")
 
     def step(self, batch: dict) -> dict:
         """batch: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
         self.expert.train()
-        probability = self._probability(batch)
+        probability = p_sync(*self._embed(batch))
         loss = expert_bce(probability, batch["in_sync"])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self._update(loss)
         return {"loss/bce": loss, "sync/accuracy": _accuracy(probability, batch["in_sync"])}
 
     @torch.no_grad()
     def evaluate(self, batches) -> dict[str, float]:
         """Loss, balanced accuracy at P_sync 0.5 (chance is 0.5) and mean P_sync of both kinds of pairs."""
         self.expert.eval()
-        seen = [(self._probability(batch), batch["in_sync"]) for batch in batches]
+        seen = [(p_sync(*self._embed(batch)), batch["in_sync"]) for batch in batches]
         probability, in_sync = (torch.cat(parts) for parts in zip(*seen, strict=True))
         return {
             "val/bce": float(expert_bce(probability, in_sync)),
@@ -63,9 +66,29 @@ class ExpertRecipe:
     def load_state_dict(self, state: dict) -> None:
         self.best_loss = state["best_loss"]
 
-    def _probability(self, batch: dict) -> torch.Tensor:
+    def _embed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of faces and speech, each (B, D)."""
         speech, face = self.expert(batch["mel"].unsqueeze(1), expert_faces(to_float(batch["faces"])))
-        return p_sync(face, speech)
+        return face, speech
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
+class MultiwayExpertRecipe(ExpertRecipe):
+    def step(self, batch: dict) -> dict:
+        """batch: as for ExpertRecipe, all in sync, with clip and start (B,) of each window."""
+        self.expert.train()
+        probability = pair_p_sync(*self._embed(batch))  # (B, B)
+        same_clip = batch["clip"][:, None] == batch["clip"][None]
+        apart = (batch["start"][:, None] - batch["start"][None]).abs() >= self.hp.syncnet_min_gap
+        # The BCE's negatives are the paper's, of the same clip; finding the match in the whole batch is harder.
+        bce = all_pairs_bce(probability, same_clip & apart)
+        matching = multiway_loss(probability, ~same_clip | apart, self.hp.syncnet_temperature)
+        self._update(bce + self.hp.syncnet_multiway_wt * matching)
+        return {"loss/bce": bce, "loss/matching": matching}
 
 
 def _accuracy(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
