@@ -11,7 +11,7 @@ from clips import filelists, manifest
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
 from clips.index import Alignment, mel_start, runs_of
-from clips.sampling import ExpertSampling, GeneratorSampling, StepBatches, fixed_draws
+from clips.sampling import ClipSampling, ExpertSampling, GeneratorSampling, StepBatches, fixed_draws
 from clips.store import Clip
 from errors import UserError
 from hparams import HParams
@@ -217,6 +217,26 @@ def test_reference_keeps_its_distance_from_the_target(store):
     draws = fixed_draws(GeneratorSampling(corpus, 0, 10), 400)
     assert min(abs(draw.target - draw.reference) for draw in draws) >= 10
     assert min(draw.target for draw in draws) >= 1
+
+
+def test_windows_of_one_clip_come_in_a_row_and_keep_their_distance(expert_data):
+    sampling = ClipSampling(expert_data[1].corpus, seed=0, per_clip=6, min_gap=4)
+    draws = fixed_draws(sampling, 2 * len(sampling))
+    assert all(draw.in_sync for draw in draws)
+    groups = [draws[i : i + 6] for i in range(0, len(draws), 6)]
+    assert all(len({draw.clip for draw in group}) == 1 for group in groups)
+    assert sorted(group[0].clip for group in groups[:8]) == list(range(8))
+    gaps = {abs(a.faces - b.faces) for group in groups for a in group for b in group if a is not b}
+    assert min(gaps) == 4
+    assert len({draw.faces % 4 for draw in draws}) == 4  # every start can be drawn
+
+
+def test_a_clip_too_short_for_its_windows_repeats_them(tmp_path):
+    from clips.sampling import _spread
+
+    starts = _spread(np.random.default_rng(0), [(3, 6)], per_clip=8, min_gap=5)
+    assert len(starts) == 8
+    assert set(starts) <= {3, 4, 5}
 
 
 def test_each_epoch_draws_every_clip_once(expert_data):

@@ -85,3 +85,41 @@ def test_the_generators_losses_equal_the_official_ones():
     assert fake_loss.item() == pytest.approx(float(golden["disc_fake_loss"]), abs=1e-5)
     assert gan.item() == pytest.approx(float(golden["perceptual_loss"]), abs=1e-5)
     assert sync.item() == pytest.approx(float(golden["expert_sync_loss"]), abs=1e-5)
+
+
+# all pairs of a batch
+
+
+def brute_force_negatives(probability, negatives):
+    n = len(probability)
+    return [probability[i, j].item() for i in range(n) for j in range(n) if negatives[i, j]]
+
+
+def test_all_pairs_bce_weighs_in_sync_and_off_sync_pairs_equally():
+    probability = torch.rand(4, 4) * 0.8 + 0.1
+    negatives = torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]], dtype=torch.bool)
+    in_sync = np.mean([-math.log(probability[i, i]) for i in range(4)])
+    off_sync = np.mean([-math.log(1 - p) for p in brute_force_negatives(probability, negatives)])
+    assert losses.all_pairs_bce(probability, negatives).item() == pytest.approx((in_sync + off_sync) / 2, rel=1e-5)
+
+
+def test_all_pairs_bce_without_any_negative_is_finite():
+    probability = torch.full((2, 2), 0.5, requires_grad=True)
+    loss = losses.all_pairs_bce(probability, torch.zeros(2, 2, dtype=torch.bool))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(probability.grad).all()
+
+
+def test_multiway_loss_by_hand():
+    probability = torch.tensor([[0.9, 0.2, 0.8], [0.1, 0.7, 0.3], [0.4, 0.5, 0.6]])
+    negatives = torch.tensor([[0, 1, 0], [1, 0, 1], [1, 1, 0]], dtype=torch.bool)  # (0, 2) does not count
+    p = probability.numpy() / 0.5
+
+    def matched(scores, right):
+        return -right + math.log(sum(math.exp(score) for score in scores))
+
+    faces = [matched(p[0, :2], p[0, 0]), matched(p[1], p[1, 1]), matched(p[2], p[2, 2])]
+    speeches = [matched(p[:, 0], p[0, 0]), matched(p[:, 1], p[1, 1]), matched(p[1:, 2], p[2, 2])]
+    by_hand = (np.mean(faces) + np.mean(speeches)) / 2
+    assert losses.multiway_loss(probability, negatives, temperature=0.5).item() == pytest.approx(by_hand, rel=1e-5)

@@ -22,6 +22,7 @@ from training.checkpoint import Checkpoints
 from training.loop import Intervals, train
 from training.monitor import Monitor
 from training.recipes.adversary import Adversary
+from training.recipes.expert import negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 
 EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_pairs=4,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
@@ -146,6 +147,22 @@ def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path)
 
 
 # what is trained
+
+
+@pytest.mark.parametrize("loss", ["bce", "multiway"])
+def test_the_expert_trains_and_resumes_on_pairs_and_on_whole_batches(store, tmp_path, loss):
+    hp = EXPERT + f",syncnet_loss={loss},syncnet_windows_per_clip=2"
+    train_expert(store, tmp_path / "whole", 4, hp=hp)
+    train_expert(store, tmp_path / "parts", 2, hp=hp)
+    train_expert(store, tmp_path / "parts", 4, "--resume", hp=hp)
+    assert_identical(at_step(tmp_path / "whole", 4), at_step(tmp_path / "parts", 4))
+
+
+def test_negatives_are_of_the_same_clip_and_at_least_the_gap_apart():
+    clip, start = torch.tensor([0, 0, 0, 1]), torch.tensor([3, 4, 9, 20])
+    same_clip, anywhere = negatives(clip, start, min_gap=2)
+    assert same_clip.nonzero().tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
+    assert (anywhere & ~same_clip).nonzero().tolist() == [[0, 3], [1, 3], [2, 3], [3, 0], [3, 1], [3, 2]]
 
 
 def test_the_expert_is_untouched_by_the_generators_training(store, expert):

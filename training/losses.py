@@ -34,8 +34,9 @@ def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.T
     probability = probability.clamp(0, 1)
     diagonal = probability.diagonal()
     in_sync = F.binary_cross_entropy(diagonal, torch.ones_like(diagonal))
-    off_sync = probability[negatives]
-    return 0.5 * in_sync + 0.5 * F.binary_cross_entropy(off_sync, torch.zeros_like(off_sync))
+    off_sync = F.binary_cross_entropy(probability, torch.zeros_like(probability), reduction="none")
+    # A batch of very short clips may hold no negative at all.
+    return 0.5 * in_sync + 0.5 * (off_sync * negatives).sum() / negatives.sum().clamp(min=1)
 
 
 def multiway_loss(probability: torch.Tensor, negatives: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -82,13 +82,22 @@ class MultiwayExpertRecipe(ExpertRecipe):
         """batch: as for ExpertRecipe, all in sync, with clip and start (B,) of each window."""
         self.expert.train()
         probability = pair_p_sync(*self._embed(batch))  # (B, B)
-        same_clip = batch["clip"][:, None] == batch["clip"][None]
-        apart = (batch["start"][:, None] - batch["start"][None]).abs() >= self.hp.syncnet_min_gap
-        # The BCE's negatives are the paper's, of the same clip; finding the match in the whole batch is harder.
-        bce = all_pairs_bce(probability, same_clip & apart)
-        matching = multiway_loss(probability, ~same_clip | apart, self.hp.syncnet_temperature)
+        same_clip, anywhere = negatives(batch["clip"], batch["start"], self.hp.syncnet_min_gap)
+        # The BCE keeps to the paper's negatives, of the same clip; finding the match in the whole batch is harder.
+        bce = all_pairs_bce(probability, same_clip)
+        matching = multiway_loss(probability, anywhere, self.hp.syncnet_temperature)
         self._update(bce + self.hp.syncnet_multiway_wt * matching)
         return {"loss/bce": bce, "loss/matching": matching}
+
+
+def negatives(clip: torch.Tensor, start: torch.Tensor, min_gap: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which windows are off-sync to each other, (B, B): of the same clip and at least min_gap frames apart; or anywhere.
+
+    clip, start (B,): where each window comes from. Windows closer than that count neither way.
+    """
+    same_clip = clip[:, None] == clip[None]
+    apart = (start[:, None] - start[None]).abs() >= min_gap
+    return same_clip & apart, ~same_clip | apart
 
 
 def _accuracy(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
