@@ -142,7 +142,9 @@ def judge(pairs, expert_path: Path, hp: HParams) -> dict[str, list[Scores]]:
     return {
         "original video, its own speech": [score_video(face, expert, hp, detector) for face, _, _ in pairs],
         "original video, new speech": [score_video(face, expert, hp, detector, new) for face, _, new in pairs],
-        "generated video, new speech": [score_video(synced, expert, hp, detector) for _, synced, _ in pairs],
+        "generated video, new speech": [
+            score_video(synced, expert, hp, detector, faces_as_in=face) for face, synced, _ in pairs
+        ],
     }
 
 

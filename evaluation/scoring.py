@@ -36,10 +36,13 @@ def score_video(
     hp: HParams,
     detector: Detector | None = None,
     speech: np.ndarray | None = None,
+    faces_as_in: str | Path | None = None,
 ) -> Scores:
     """Scores of the video's own sound, or of `speech` (float32 (n,), 16 kHz) in its place.
 
     detector: needed by a judge with a crop_size; the longest stretch of frames with a face is judged, with its sound.
+    faces_as_in: a video of the same frames to find the faces in, such as the original of a lip-synced one: both are
+    then judged by the same crops.
     Raises UserError, with the path in it, when there is no sound, no face or less than one window.
     """
     if speech is None:
@@ -47,7 +50,7 @@ def score_video(
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
-        first, boxes = longest_face_track(path, judge.read_fps, detector, hp)
+        first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp)
         frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
         speech = speech[round(first / judge.read_fps * SAMPLE_RATE) :]
 

@@ -7,7 +7,7 @@ from toy.looks import Looks, mix
 
 ACROSS = np.linspace(-1, 1, 25)  # left corner to right corner
 ARCH = 1 - ACROSS**2  # a bow that vanishes at the corners
-TEETH, TONGUE, DARK = (225, 232, 235), (95, 90, 170), (28, 18, 40)  # BGR
+TEETH, TONGUE, CAVITY = (225, 232, 235), (95, 90, 170), (28, 18, 40)  # BGR
 
 
 def mouth_shapes(looks: Looks, opening: float, rounding: float):
@@ -29,11 +29,11 @@ def mouth_shapes(looks: Looks, opening: float, rounding: float):
     tongue_edge = np.maximum(lower_inner - 0.35 * drop * ARCH, teeth_edge)
     seam = 0.012
 
-    shade, shine = mix(looks.lips, DARK, 0.25), mix(looks.lips, TEETH, 0.25)
+    shade, shine = mix(looks.lips, CAVITY, 0.25), mix(looks.lips, TEETH, 0.25)
     shine_top, shine_bottom = (lower_inner + part * 1.25 * thickness * ARCH for part in (0.35, 0.7))
     middle = slice(6, -6)
     areas = [
-        (x, upper_inner - seam, lower_inner + seam, DARK),
+        (x, upper_inner - seam, lower_inner + seam, CAVITY),
         (x, upper_inner, teeth_edge, TEETH),
         (x, tongue_edge, lower_inner, TONGUE),
         (x, upper_outer, upper_inner - seam, shade),

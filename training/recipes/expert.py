@@ -91,9 +91,9 @@ class MultiwayExpertRecipe(ExpertRecipe):
 
 
 def negatives(clip: torch.Tensor, start: torch.Tensor, min_gap: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which windows are off-sync to each other, (B, B): of the same clip and at least min_gap frames apart; or anywhere.
+    """Which windows are off-sync to each other: two masks (B, B), within the same clip and anywhere.
 
-    clip, start (B,): where each window comes from. Windows closer than that count neither way.
+    clip, start (B,): where each window comes from. Those of one clip less than min_gap frames apart count neither way.
     """
     same_clip = clip[:, None] == clip[None]
     apart = (start[:, None] - start[None]).abs() >= min_gap

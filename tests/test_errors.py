@@ -1,0 +1,80 @@
+"""errors.py promises: however a script ends, the person at the shell sees one line and the right exit code."""
+
+import errno
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from errors import UserError, run_script
+
+ROOT = Path(__file__).parent.parent
+
+
+def ending(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_script(main)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_success_is_exit_code_0():
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda: None)
+    assert not end.value.code
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_1(capsys):
+    assert ending(UserError("a.mp4: is empty"), capsys) == (1, "error: a.mp4: is empty\n")
+
+
+def test_ctrl_c_is_exit_code_130(capsys):
+    code, said = ending(KeyboardInterrupt(), capsys)
+    assert code == 130
+    assert "stopped by Ctrl-C" in said
+
+
+def test_a_full_disk_names_the_file(capsys):
+    full = OSError(errno.ENOSPC, "No space left on device", "store/a.mov")
+    assert ending(full, capsys) == (1, "error: No space left on device: store/a.mov\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_script(lambda: 1 / 0)
+
+
+ARGUMENTS = {
+    "preprocess": ["--data_root", "x", "--preprocessed_root", "y"],
+    "train_syncnet": ["--data_root", "x", "--checkpoint_dir", "y"],
+    "train_wav2lip": ["--data_root", "x", "--checkpoint_dir", "y", "--syncnet_checkpoint_path", "z"],
+    "inference": ["--checkpoint_path", "x", "--face", "y", "--audio", "z"],
+    "evaluate": ["x.mp4", "--expert_path", "y"],
+    "demo": [],
+}
+
+
+@pytest.mark.parametrize("script", ARGUMENTS)
+def test_every_script_explains_itself(script, capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(script).main(["--help"])
+    told = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "--hparams" in told
+    assert f"python {script}.py" in told
+
+
+@pytest.mark.parametrize("script", ARGUMENTS)
+def test_every_script_refuses_an_unknown_hparam_and_names_the_nearest(script):
+    with pytest.raises(UserError, match="unknown hparam 'widht': did you mean 'width'?"):
+        importlib.import_module(script).main([*ARGUMENTS[script], "--hparams", "widht=0.5"])
+
+
+def test_a_script_run_from_the_shell_ends_on_one_line():
+    command = [sys.executable, "train_syncnet.py", *ARGUMENTS["train_syncnet"], "--preset", "faitful"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: unknown preset 'faitful': did you mean 'faithful'?\n")
