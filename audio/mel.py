@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from errors import UserError
 from hparams import HParams
 
+BLOCK = 4096  # columns computed at once (51 s), so that an hour of speech does not become an hour of spectra in memory
+
 
 def melspectrogram(wav: np.ndarray, hp: HParams | None = None) -> np.ndarray:
     """float32 (n,) in [-1, 1] at hp.sample_rate -> float32 (num_mels, 1 + n // hop_size), 80 columns a second.
@@ -55,14 +57,30 @@ class MelSpectrogram(nn.Module):
                 f"the sound has {wav.shape[-1]} samples, a mel spectrogram needs at least {shortest} "
                 f"({1000 * shortest / self.sample_rate:.0f} ms): give a longer recording"
             )
-        wav = wav.to(self.window.dtype)
-        wav = torch.cat([wav[:, :1], wav[:, 1:] - self.preemphasis * wav[:, :-1]], dim=1)
+        columns = 1 + wav.shape[-1] // self.hop_size
+        blocks = (range(first, min(first + BLOCK, columns)) for first in range(0, columns, BLOCK))
+        return torch.cat([self._columns(wav, block) for block in blocks], dim=-1)
+
+    def _columns(self, wav: Tensor, columns: range) -> Tensor:
+        """Some columns of the mel of wav (B, n): (B, num_mels, len(columns))."""
+        wav = self._emphasised(wav, columns[0] * self.hop_size - self.n_fft // 2, len(columns))
         spectrum = torch.stft(
-            wav, self.n_fft, self.hop_size, self.win_size, self.window, pad_mode="reflect", return_complex=True
-        )
+            wav, self.n_fft, self.hop_size, self.win_size, self.window, center=False, return_complex=True
+        )  # (B, n_fft / 2 + 1, T)
         mel = self.bands @ spectrum.abs()  # (B, num_mels, T)
         # The floor keeps the logarithm of digital silence finite; it lies below what the last line clips.
         floor = 10 ** (self.min_level_db / 20)
         level_db = 20 * torch.log10(mel.clamp_min(floor)) - self.ref_level_db
         scaled = 2 * self.max_abs_value * (level_db - self.min_level_db) / -self.min_level_db - self.max_abs_value
         return scaled.clamp(-self.max_abs_value, self.max_abs_value).float()
+
+    def _emphasised(self, wav: Tensor, start: int, columns: int) -> Tensor:
+        """float64 (B, samples): wav (B, n) with pre-emphasis from sample `start` on, as far as `columns` columns reach.
+
+        What lies before sample 0 and behind the last one is the reflection of what they hold.
+        """
+        last = wav.shape[-1] - 1
+        samples = torch.arange(start, start + (columns - 1) * self.hop_size + self.n_fft, device=wav.device)
+        samples = last - (last - samples.abs()).abs()  # reflected at 0, then at the last
+        before = wav[:, (samples - 1).clamp_min(0)].double() * (samples > 0)  # before the first there is silence
+        return wav[:, samples].double() - self.preemphasis * before

@@ -14,10 +14,15 @@ BT709 = 1  # code of BT.709 for matrix, primaries and transfer in the stream's h
 LIMITED_RANGE = 1  # luma 16..235, what players expect of video
 
 
-def to_bgr(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """uint8 (H, W, 3) BGR of a decoded frame, by the colour matrix that the file names, BT.601 if it names none."""
+def to_bgr(
+    frame: av.VideoFrame, reformatter: VideoReformatter, width: int | None = None, height: int | None = None
+) -> np.ndarray:
+    """uint8 (H, W, 3) BGR of a decoded frame, by the colour matrix that the file names, BT.601 if it names none.
+
+    width, height: px to stretch it to; None = its own.
+    """
     flags = BILINEAR | ACCURATE_ROUNDING | FULL_CHROMA
-    return reformatter.reformat(frame, format="bgr24", interpolation=flags).to_ndarray()
+    return reformatter.reformat(frame, width, height, format="bgr24", interpolation=flags).to_ndarray()
 
 
 def to_yuv420p(image: np.ndarray, reformatter: VideoReformatter) -> av.VideoFrame:

@@ -36,7 +36,7 @@ def probe(path) -> VideoInfo:
         first = next(pictures(container, stream), None)
         if first is None:
             raise MediaError(f"{path}: no picture of its video stream can be decoded")
-        height, width = upright(np.empty((first.frame.height, first.frame.width)), first.frame.rotation).shape
+        width, height = turned_size(first.frame.width, first.frame.height, first.frame.rotation)
         fps = float(average_rate(stream))
         has_audio = main_stream(container.streams.audio) is not None
         duration = announced_duration(container, stream)
@@ -63,21 +63,21 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
     """Yields uint8 (H, W, 3) BGR frames of the video at a constant rate, turned upright; memory stays constant.
 
     Frame i is the picture on screen at i / fps seconds after the first picture, times rounded to the nearest frame.
-    fps=None takes the file's average rate. Pixels are taken as stored: a sample aspect ratio and an alpha plane are
+    fps=None takes the file's average rate. All frames have the size of the first: where a stream changes its size
+    midway, the rest is stretched. Pixels are else taken as stored: a sample aspect ratio and an alpha plane are
     ignored. The file is closed when the iterator ends or is closed. Raises MediaError as `probe` does, on the first
     frame; of a damaged file it gives what can be decoded.
     """
     with open_media(path) as container:
         stream = video_stream(container, path)
         rate = average_rate(stream) if fps is None else Fraction(fps)
-        reformatter = VideoReformatter()
-        is_empty = True
+        reformatter, size = VideoReformatter(), None
         for frame, repeats in at_constant_rate(pictures(container, stream), rate):
+            size = size or turned_size(frame.width, frame.height, frame.rotation)
             # Converted anew for each repeat, so that no two frames share memory that a caller may draw on.
             for _ in range(repeats):
-                is_empty = False
-                yield upright(to_bgr(frame, reformatter), frame.rotation)
-    if is_empty:
+                yield upright(to_bgr(frame, reformatter, *turned_size(*size, frame.rotation)), frame.rotation)
+    if size is None:
         raise MediaError(f"{path}: no picture of its video stream can be decoded")
 
 
@@ -114,6 +114,11 @@ def video_stream(container, path):
     if stream is None:
         raise MediaError(f"{path}: no video stream; give a file with moving pictures")
     return stream
+
+
+def turned_size(width: int, height: int, rotation: int) -> tuple[int, int]:
+    """(width, height) after a turn by `rotation` degrees, or before it."""
+    return (height, width) if round(rotation / 90) % 2 else (width, height)
 
 
 def upright(image: np.ndarray, rotation: int) -> np.ndarray:

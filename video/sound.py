@@ -19,6 +19,9 @@ MAX_DRIFT_S = Fraction(1, 50)
 FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 
 
+PLANES = 7  # PyAV looks for the channels of a planar frame beyond the end of their list when there are more
+
+
 class Block(NamedTuple):
     """A run of samples, and the time of the first in seconds on the file's clock; None where the file does not say."""
 
@@ -93,6 +96,8 @@ def announced_samples(frame: av.AudioFrame, tick_s: Fraction) -> int:
 
 def to_float(frame: av.AudioFrame, mono: bool) -> np.ndarray:
     """float32 (n,) or (n, channels) of a decoded frame in any sample format."""
+    if frame.format.is_planar and frame.layout.nb_channels > PLANES:
+        (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
     sample_format = frame.format.packed.name
     samples = frame.to_ndarray()  # (channels, n) planar, (1, n * channels) packed
     samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)  # (n, channels)

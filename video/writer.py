@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soxr
 from av.video.reformatter import VideoReformatter
 
 from errors import UserError
@@ -15,7 +16,7 @@ from video.media import MediaError, local_url
 CRF = 18  # x264's constant quality, lower = better and larger: 18 shows no loss to the eye
 AUDIO_BITS_PER_CHANNEL = 96_000  # bit/s, the most AAC takes at 16 kHz
 AAC_FRAME = 1024  # samples the encoder takes at once
-CHANNEL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+CHANNEL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # of 1 to 8 channels
 
 
 class VideoWriter:
@@ -27,17 +28,18 @@ class VideoWriter:
 
     Frames are uint8 (H, W, 3) BGR, all of one size; an odd width or height is rounded up by repeating the last column
     or row, as H.264 needs even ones. `audio` is float32 (n,) or (n, channels) at `sample_rate` Hz and starts with the
-    first frame; the file holds exactly its n samples, however many frames there are. The file appears under its name
-    only when complete: nothing is left of it when the block ends with an exception. Raises UserError for a path that
-    cannot be written to.
+    first frame; the file holds exactly its n samples, however many frames there are, or as long a sound if AAC cannot
+    hold it as it is (`as_aac_holds`). The file appears under its name only when complete: nothing is left of it when
+    the block ends with an exception. Raises UserError for a path that cannot be written to.
     """
 
     def __init__(self, path, fps: float, audio: np.ndarray | None = None, sample_rate: int = 16000):
         self.path = Path(path)
         # Close to any rate in use, 30000/1001 among them, also when it comes as a float.
         self.fps = Fraction(fps).limit_denominator(1001)
-        self.audio = None if audio is None or len(audio) == 0 else np.asarray(audio, np.float32)
-        self.sample_rate = sample_rate
+        self.audio, self.sample_rate = None, sample_rate
+        if audio is not None and len(audio) > 0:
+            self.audio, self.sample_rate = as_aac_holds(np.asarray(audio, np.float32), sample_rate)
         self.frames_written = 0
         self._samples_written = 0
         self._reformatter = VideoReformatter()
@@ -102,8 +104,8 @@ class VideoWriter:
         end = len(self.audio) if until is None else min(len(self.audio), int(until * self.sample_rate))
         while self._samples_written < end:
             chunk = self.audio[self._samples_written : self._samples_written + AAC_FRAME]
-            planes = np.ascontiguousarray(chunk.reshape(len(chunk), -1).T)  # (channels, n)
-            block = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._sound.layout.name)
+            # One row, channels interleaved: PyAV cannot fill the rows of a planar block of 8 channels.
+            block = av.AudioFrame.from_ndarray(chunk.reshape(1, -1), format="flt", layout=self._sound.layout.name)
             block.sample_rate = self.sample_rate
             block.pts, block.time_base = self._samples_written, Fraction(1, self.sample_rate)
             self._container.mux(self._sound.encode(block))
@@ -118,6 +120,20 @@ class VideoWriter:
         if self.audio is not None:
             self._container.mux(self._sound.encode())
         self._container.close()
+
+
+def as_aac_holds(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+    """float32 (n,) or (n, channels) and its rate in Hz, changed where AAC cannot hold them.
+
+    More than 8 channels become their mean, a rate that AAC has not the next higher one or the highest.
+    """
+    if audio.ndim == 2 and audio.shape[1] > len(CHANNEL_LAYOUTS):
+        audio = audio.mean(axis=1)
+    rates = av.Codec("aac", "w").audio_rates
+    if sample_rate in rates:
+        return audio, sample_rate
+    new_rate = min((rate for rate in rates if rate > sample_rate), default=max(rates))
+    return soxr.resample(audio, sample_rate, new_rate), new_rate
 
 
 def to_even_size(frame: np.ndarray) -> np.ndarray:
