@@ -37,7 +37,7 @@ from training.data import evaluation_batches
 from training.recipes.expert import ExpertRecipe
 from video import read_frames
 
-IDENTITIES, CLIPS, SECONDS = 36, 2, 4.0
+IDENTITIES, CLIPS, SECONDS = 80, 1, 3.6
 SAMPLES = 256  # held-out samples of each measurement
 SHOWN_FRAMES = range(40, 88, 6)  # of the videos, in frames.png
 

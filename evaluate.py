@@ -28,7 +28,7 @@ from errors import UserError, run_script
 from evaluation import ExpertJudge, SyncNetV2Judge, format_table, score_video, write_json
 from evaluation.lse import SAMPLE_RATE, VSHIFT
 from faces import make_detector
-from models import load_expert, load_syncnet_v2, read_checkpoint
+from models import load_expert, load_syncnet_v2, read_checkpoint, usable_device
 
 
 def main(argv=None) -> int:
@@ -37,9 +37,9 @@ def main(argv=None) -> int:
     hp = hparams.from_args(args)
     if args.face_detector:
         hp = dataclasses.replace(hp, face_detector=args.face_detector)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
 
     # everything that can fail on a typo, before minutes of work
+    device = usable_device(args.device)
     if args.json:
         refuse_unwritable(Path(args.json))
     judge = load_judge(args, device)
@@ -86,6 +86,7 @@ def parse_args(argv):
         choices=hparams.CHOICES["face_detector"],
         help=f"for --expert_path, one of {', '.join(hparams.CHOICES['face_detector'])} (default: the hparam)",
     )
+    parser.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers here too")
     hparams.add_flags(parser)
     return parser.parse_args(argv)
@@ -98,7 +99,7 @@ def refuse_unwritable(path: Path) -> None:
         raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")
 
 
-def load_judge(args, device: str) -> SyncNetV2Judge | ExpertJudge:
+def load_judge(args, device: torch.device) -> SyncNetV2Judge | ExpertJudge:
     if args.syncnet_path:
         return SyncNetV2Judge(load_syncnet_v2(args.syncnet_path, device), device)
     # The sound and the window are those the expert was trained with, whatever --hparams says; official files have none.

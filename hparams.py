@@ -61,6 +61,8 @@ class HParams:
     # --- training, both scripts -------------------------------------------------------------------------------------
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
+    lr_warmup_steps: int = 0  # steps over which learning rates rise from 0; 0 = off [ours]
+    lr_decay: str = "none"  # none | cosine: falls to 0 at the last step, so set the steps to what you will run [ours]
     log_interval: int = 10  # steps between points on the training curves [ours]
     sample_interval: int = 1000  # steps between grids of sample images; 0 = off [code: 3000]
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
@@ -114,6 +116,7 @@ class HParams:
 
 
 CHOICES = {
+    "lr_decay": ("none", "cosine"),
     "syncnet_loss": ("bce", "multiway"),
     "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
     "img_size": (96, 192, 288, 384),
@@ -140,10 +143,11 @@ PRESETS = {
     # What demo.py uses: small networks that learn its toy corpus in minutes on two cores.
     "demo": dict(
         face_detector="dlib",
-        val_share=0.14,
-        test_share=0.14,
+        val_share=0.06,
+        test_share=0.06,
         width=0.25,
         num_workers=0,
+        lr_decay="cosine",
         syncnet_batch_size=32,
         syncnet_lr=1e-3,
         syncnet_min_gap=5,
@@ -151,10 +155,9 @@ PRESETS = {
         syncnet_eval_interval=100,
         syncnet_checkpoint_interval=100,
         syncnet_eval_pairs=256,
-        batch_size=6,
-        initial_learning_rate=5e-4,
-        nsteps=450,
-        sync_gate=float("inf"),
+        batch_size=4,
+        initial_learning_rate=1e-3,
+        nsteps=800,
         sample_interval=100,
         eval_interval=100,
         checkpoint_interval=100,

@@ -36,6 +36,8 @@ def main(argv=None):
     data_root, store_root, lists = Path(args.data_root), Path(args.preprocessed_root), Path(args.filelists)
 
     # everything that can fail on a typo, before hours of work
+    if args.ngpu > torch.cuda.device_count():
+        raise UserError(f"--ngpu {args.ngpu}: torch finds {torch.cuda.device_count()} GPUs here: lower it, 0 = CPU")
     sources = find_videos(data_root, store_root)
     store_root.mkdir(parents=True, exist_ok=True)
     rows = manifest.read(store_root)

@@ -86,8 +86,8 @@ def expert_sides(corpus: Corpus, folders: list[Path], hp: HParams):
 def assert_same(ours: dict, original: tuple) -> None:
     """Both sides read the same faces and mels for one draw: else their times would be those of different work."""
     _, frame_mels, mel, truth = original
-    mel_error = max(abs(mel[0] - ours["mel"]).max(), abs(frame_mels[:, 0] - ours["frame_mels"]).max())
-    face_error = (to_float(torch.from_numpy(ours["target"])[None])[0] - truth).abs().mean()
+    mel_error = max(abs(mel[0].numpy() - ours["mel"]).max(), abs(frame_mels[:, 0].numpy() - ours["frame_mels"]).max())
+    face_error = float((to_float(torch.from_numpy(ours["target"])[None])[0] - truth).abs().mean())
     # Faces went through one JPEG and one resize more on the original's side.
     assert mel_error < 1e-3 and face_error < 0.03, (mel_error, face_error)
 

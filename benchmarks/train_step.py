@@ -21,11 +21,11 @@ import hparams
 import train_wav2lip
 from benchmarks.original_way import OriginalExpertStep, OriginalWav2LipStep
 from benchmarks.side_by_side import SideBySide, machine_facts, parser, positive
-from errors import UserError, run_script
+from errors import run_script
 from hparams import HParams
-from models import SyncNetExpert
+from models import SyncNetExpert, usable_device
 from models.inputs import expert_faces, generator_faces, to_float
-from training.recipes.expert import ExpertRecipe
+from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 
 Step = Callable[[], dict]
 
@@ -33,24 +33,22 @@ Step = Callable[[], dict]
 def main(argv=None):
     args = parse_args(argv)
     hp = hparams.resolve(overrides=f"width={args.width},batch_size={args.batch_size},sync_gate=inf")
-    try:
-        device = torch.device(args.device)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    device = usable_device(args.device)
     torch.manual_seed(hp.seed)
 
+    cases = {name: partial(wav2lip_steps, recipe) for name, recipe in train_wav2lip.RECIPES.items()}
+    cases |= {"expert, bce": bce_expert_steps, "expert, multiway": multiway_expert_steps}
     table = SideBySide("benchmarks.train_step", argv, args, per="step")
-    for case in (*train_wav2lip.RECIPES, "expert"):
-        ours, original = expert_steps(hp, device) if case == "expert" else wav2lip_steps(case, hp, device)
+    for case, steps_of in cases.items():
+        ours, original = steps_of(hp, device)
         table.compare(case, partial(seconds, ours, args.steps, device), partial(seconds, original, args.steps, device))
     table.finish(machine_facts(args.device))
 
 
-def wav2lip_steps(name: str, hp: HParams, device: torch.device) -> tuple[Step, Step]:
-    """The step of our recipe `name` and the original's, which have given the same losses once."""
+def wav2lip_steps(make_recipe: Callable, hp: HParams, device: torch.device) -> tuple[Step, Step]:
+    """The step of our recipe and the original's, which have given the same losses once."""
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
-    recipe = train_wav2lip.RECIPES[name](hp, expert, device)
+    recipe = make_recipe(hp, expert, device)
     generator, discriminator = (copy.deepcopy(recipe.networks.get(n)) for n in ("generator", "visual_discriminator"))
     original = OriginalWav2LipStep(generator, copy.deepcopy(recipe.expert), discriminator, hp)
     batch = {
@@ -70,16 +68,30 @@ def wav2lip_steps(name: str, hp: HParams, device: torch.device) -> tuple[Step, S
     return ours, originals
 
 
-def expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step]:
-    recipe = ExpertRecipe(hp, device)
-    original = OriginalExpertStep(copy.deepcopy(recipe.expert), hp)
-    in_sync = (torch.arange(hp.batch_size) % 2).float()
-    batch = {"faces": random_faces(hp), "mel": random_mels(hp, hp.batch_size), "in_sync": in_sync}
-    ours = our_step(recipe, batch, device)
-    faces = expert_faces(to_float(batch["faces"]))
-    originals = original_step(original, (faces, batch["mel"][:, None], in_sync[:, None]), device)
+def bce_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step]:
+    """The paper's pairs on both sides, which have given the same loss once."""
+    ours, originals = expert_steps(ExpertRecipe(hp, device), hp, device)
     assert_same(ours(), originals())
     return ours, originals
+
+
+def multiway_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step]:
+    """Ours makes more pairs of as many windows, so the losses differ by intent."""
+    return expert_steps(MultiwayExpertRecipe(hp, device), hp, device)
+
+
+def expert_steps(recipe, hp: HParams, device: torch.device) -> tuple[Step, Step]:
+    original = OriginalExpertStep(copy.deepcopy(recipe.expert), hp)
+    window = torch.arange(hp.batch_size)
+    batch = {
+        "faces": random_faces(hp),
+        "mel": random_mels(hp, hp.batch_size),
+        "in_sync": (window % 2).float(),
+        "clip": window // hp.syncnet_windows_per_clip,
+        "start": window % hp.syncnet_windows_per_clip * hp.syncnet_min_gap,
+    }
+    floats = expert_faces(to_float(batch["faces"])), batch["mel"][:, None], batch["in_sync"][:, None]
+    return our_step(recipe, batch, device), original_step(original, floats, device)
 
 
 def our_step(recipe, batch: dict, device: torch.device) -> Step:
@@ -96,7 +108,8 @@ def original_step(original, batch: tuple, device: torch.device) -> Step:
 def assert_same(ours: dict, original: dict) -> None:
     """The original's losses agree with ours of the same name, to float32 through some forty layers."""
     for name, loss in original.items():
-        assert abs(float(ours[name]) - loss) <= 1e-4 * max(1, abs(loss)), (name, float(ours[name]), loss)
+        difference = abs(ours[name].item() - loss)
+        assert difference <= 1e-4 * max(1, abs(loss)), (name, loss, difference)
 
 
 def seconds(step: Step, count: int, device: torch.device) -> float:

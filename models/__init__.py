@@ -1,5 +1,6 @@
-"""The networks, how their inputs are laid out (models.inputs), and their files."""
+"""The networks, how their inputs are laid out (models.inputs), their files, and the device they run on."""
 
+from models.devices import usable_device
 from models.expert import SyncNetExpert
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
 from models.generator import Generator
@@ -25,5 +26,6 @@ __all__ = [
     "load_syncnet_v2",
     "load_visual_discriminator",
     "read_checkpoint",
+    "usable_device",
     "write_checkpoint",
 ]

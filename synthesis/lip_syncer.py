@@ -22,7 +22,7 @@ from clips.index import Alignment, runs_of
 from errors import UserError
 from faces import NO_FACE, crop_face, detect_boxes, fill_gaps, make_detector, pad_boxes, paste_face, smooth_boxes
 from hparams import HParams
-from models import load_generator, read_checkpoint
+from models import load_generator, read_checkpoint, usable_device
 from models.inputs import generator_faces, to_float
 from synthesis.face_source import WHOLE_FRAME, FaceSource
 from video import VideoWriter, audio_rate, is_image, read_audio
@@ -53,7 +53,7 @@ class LipSyncer:
         hp decides about detection and batch sizes; the mel is the one that the generator was trained with.
         """
         self.hp = hp or HParams()
-        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usable_device(device)
         self.generator = load_generator(checkpoint_path, self.device)
         # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
@@ -196,13 +196,6 @@ def is_missing(boxes: np.ndarray) -> np.ndarray:
 def frames_at_once(wanted: int, frame: np.ndarray) -> int:
     """`wanted`, or as many frames like this one as BATCH_BYTES hold."""
     return max(1, min(wanted, BATCH_BYTES // frame.nbytes))
-
-
-def usable_device(name: str) -> torch.device:
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
 def refuse_overwriting(outfile, *inputs) -> None:

@@ -10,7 +10,9 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import audio.mel
 from audio import MelSpectrogram, load_wav, melspectrogram
 from errors import UserError
 from hparams import HParams
@@ -63,6 +65,36 @@ def test_mel_equals_librosa_with_reflected_ends():
     level_db = 20 * np.log10(np.maximum(1e-5, bands @ spectrum)) - 20
     expected = np.clip(8 * (level_db + 100) / 100 - 4, -4, 4)
     assert np.abs(melspectrogram(wav) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [401, 600, 1999, 2000, 2001, 12345, 16000])
+def test_mel_in_blocks_equals_mel_in_one_piece_up_to_both_reflected_ends(monkeypatch, samples):
+    wav = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
+    in_one_piece = melspectrogram(wav)
+    for columns in (1, 2, 3, 7, 10):  # a last block of one column reflects sound of the block before
+        monkeypatch.setattr(audio.mel, "BLOCK", columns)
+        assert np.abs(melspectrogram(wav) - in_one_piece).max() < 1e-6
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest tensor that is made meanwhile."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_mel_of_long_speech_never_holds_more_than_a_block_of_its_spectrum():
+    minutes = 5
+    wav = np.zeros(minutes * 60 * 16000, np.float32)
+    with LargestTensor() as largest:
+        mel = melspectrogram(wav)
+    # The sound is 2.5 times as large as its mel, and 1 / 2 of its spectrum.
+    assert mel.shape == (80, minutes * 60 * 80 + 1) and largest.elements == len(wav)
 
 
 def test_digital_silence_is_minus_four_everywhere():

@@ -13,7 +13,7 @@ SMALLEST = {
 }
 CASES = {
     loader: [f"{kind}{how}, 0 workers" for kind in ("generator", "expert") for how in ("", ", kept open")],
-    train_step: ["wav2lip", "wav2lip_gan", "expert"],
+    train_step: ["wav2lip", "wav2lip_gan", "expert, bce", "expert, multiway"],
 }
 
 

@@ -178,6 +178,8 @@ def test_a_typo_ends_before_the_work_starts(folder, talking, expert_path, capsys
         evaluate.main([talking, "--expert_path", str(folder / "missing.pth")])
     with pytest.raises(UserError, match="missing.model"):
         evaluate.main([talking, "--syncnet_path", str(folder / "missing.model")])
+    with pytest.raises(UserError, match="--device warp9 cannot be used here"):
+        evaluate.main([talking, *flags, "--device", "warp9"])
     with pytest.raises(SystemExit):
         evaluate.main([talking])
     assert "one of the arguments --syncnet_path --expert_path is required" in capsys.readouterr().err

@@ -189,6 +189,12 @@ def test_an_empty_or_missing_data_root_is_refused(tmp_path):
         run(tmp_path / "videos", tmp_path / "store")
 
 
+def test_more_gpus_than_there_are_are_refused_before_the_work(data_root, tmp_path):
+    with pytest.raises(UserError, match="--ngpu 99: torch finds .* GPUs here: lower it, 0 = CPU"):
+        run(data_root, tmp_path / "store", "--ngpu", "99")
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_store_that_cannot_be_written_is_refused_before_the_work(data_root, tmp_path):
     (tmp_path / "file").touch()
     command = [sys.executable, "preprocess.py", "--data_root", str(data_root)]

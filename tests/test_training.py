@@ -24,6 +24,7 @@ from training.monitor import Monitor
 from training.recipes.adversary import Adversary
 from training.recipes.expert import negatives
 from training.recipes.wav2lip import Wav2LipRecipe
+from training.schedule import rate_at
 
 EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_pairs=4,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
 GENERATOR = f"{TINY},batch_size=2,eval_windows=2,eval_interval=2,checkpoint_interval=2,sync_gate=inf"
@@ -113,6 +114,12 @@ def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
 def test_a_new_run_does_not_overwrite_an_old_one(store, expert):
     with pytest.raises(UserError, match="holds a run at step 4: go on with --resume"):
         train_expert(store, expert, 6)
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_work(store, tmp_path):
+    with pytest.raises(UserError, match="--device warp9 cannot be used here .*: give --device cpu"):
+        train_expert(store, tmp_path / "run", 2, "--device", "warp9")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_says_so(store, expert):
@@ -245,6 +252,7 @@ class Line:
         self.line = torch.nn.Linear(1, 1, bias=False)
         self.networks = {"line": self.line}
         self.optimizers = {"sgd": torch.optim.SGD(self.line.parameters(), lr=0.1)}
+        self.learning_rates = {"sgd": 0.1}
         self.steps, self.after_step = 0, after_step
 
     def step(self, batch):
@@ -272,7 +280,7 @@ class Line:
         self.steps = state["steps"]
 
 
-def run_line(recipe, folder, steps, batches=None, keep=2):
+def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1.0):
     monitor = Monitor(folder / "tensorboard", 0)
     endless = iter(lambda: {"x": torch.ones(4, 1)}, None)
     try:
@@ -286,6 +294,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2):
             0,
             steps,
             torch.device("cpu"),
+            rate_at,
         )
     finally:
         monitor.close()
@@ -297,6 +306,22 @@ def test_the_loop_reaches_its_last_step_evaluates_and_keeps_the_newest_checkpoin
     assert sorted(checkpoint.found_in(tmp_path)) == [18, 20]
     assert (tmp_path / "best.pth").exists()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_learning_rate_is_set_from_the_schedule_at_every_step(tmp_path):
+    recipe, seen = Line(), []
+    recipe.after_step = lambda step: seen.append(recipe.optimizers["sgd"].param_groups[0]["lr"])
+    run_line(recipe, tmp_path, 4, rate_at=lambda step: 1 / (step + 1))
+    assert seen == pytest.approx([0.1, 0.05, 0.1 / 3, 0.025])
+
+
+def test_learning_rates_rise_linearly_and_fall_as_a_cosine():
+    rates = [rate_at(step, last_step=104, warmup_steps=4, decay="cosine") for step in range(104)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[54] == pytest.approx(0.5)
+    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+    assert rates[-1] > 0
+    assert {rate_at(step, 10, 0, "none") for step in range(20)} == {1.0}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -204,6 +204,31 @@ def test_colours_survive_writing_and_reading(tmp_path):
         assert np.abs(back[32, 32 * i + 16].astype(int) - bgr).max() <= 5  # 8-bit Y'CbCr in limited range
 
 
+def test_a_stream_that_changes_its_size_midway_keeps_the_first(tmp_path):
+    path = tmp_path / "joined.ts"
+    for i, (height, width) in enumerate([(48, 64), (96, 80), (24, 32)]):
+        part = tmp_path / "part.ts"
+        with av.open(str(part), "w", format="mpegts") as container:
+            video = container.add_stream("libx264", rate=25)
+            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+            video.codec_context.max_b_frames = 0  # else each part begins before its first picture, in the one before
+            for k in range(10):
+                picture = grey(0, height, width)
+                picture[: height // 2] = 60 + 60 * i  # the upper half stays the upper half
+                frame = to_yuv420p(picture, VideoReformatter())
+                frame.pts, frame.time_base = 10 * i + k, Fraction(1, 25)
+                container.mux(video.encode(frame))
+            container.mux(video.encode())
+        with open(path, "ab") as joined:
+            joined.write(part.read_bytes())
+    frames = list(read_frames(path, fps=25))
+    assert (probe(path).width, probe(path).height) == (64, 48)
+    assert {frame.shape for frame in frames} == {(48, 64, 3)} and len(frames) == 30
+    uppers = [frame[4:20].mean() for frame in frames]
+    assert np.abs(uppers - np.repeat([60, 120, 180], 10)).max() < 8  # lossy by a few levels
+    assert max(frame[28:44].mean() for frame in frames) < 8
+
+
 def test_cover_art_is_not_video(tmp_path):
     path = mux(tmp_path / "song.m4a", sounds=[(0, click(0.5, 1.0))], format="mp4", cover=grey(99))
     assert abs(click_time(read_audio(path)) - 0.5) < 0.001
@@ -293,6 +318,25 @@ def test_channels_are_kept_on_request(tmp_path):
     assert back.shape == (RATE, 2) and back.dtype == np.float32
     assert abs(click_time(back[:, 0]) - 0.25) < 0.001 and abs(click_time(back[:, 1]) - 0.75) < 0.001
     assert np.abs(read_audio(path) - back.mean(axis=1)).max() < 1e-6
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le", "flac"])
+@pytest.mark.parametrize("layout", ["5.0", "7.1"])
+def test_all_channels_of_surround_sound_are_read(tmp_path, codec, layout):
+    channels = av.AudioLayout(layout).nb_channels
+    # Low tones: the channel for the subwoofer holds no others.
+    wav = np.stack([0.3 * np.sin(np.arange(RATE) / RATE * 2 * np.pi * (20 + 5 * i)) for i in range(channels)], axis=1)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        track = container.add_stream(codec, rate=RATE, layout=layout)
+        block = av.AudioFrame.from_ndarray(wav.astype(np.float32).reshape(1, -1), "flt", layout)
+        block.sample_rate, block.pts, block.time_base = RATE, 0, Fraction(1, RATE)
+        container.mux(track.encode(block))
+        container.mux(track.encode())
+    back = read_audio(tmp_path / "a.mkv", mono=False)
+    assert back.shape[1] == channels
+    # AAC rings at the cut ends.
+    assert np.abs(back[2048 : RATE - 2048] - wav[2048:-2048]).max() < 0.03
+    assert np.abs(read_audio(tmp_path / "a.mkv") - back.mean(axis=1)).max() < 1e-6
 
 
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
@@ -466,6 +510,30 @@ def test_the_sound_of_a_written_file_has_exactly_its_samples(tmp_path, rate, sam
         assert container.duration / av.time_base == pytest.approx(max(frames / 25, samples / rate), abs=1e-3)
         sound = container.streams.audio[0]
         assert sound.duration * sound.time_base == Fraction(samples, rate)
+
+
+@pytest.mark.parametrize(("rate", "written_rate"), [(192000, 96000), (37800, 44100), (6000, 7350), (96000, 96000)])
+def test_a_rate_that_aac_has_not_becomes_the_next_higher_or_the_highest(tmp_path, rate, written_rate):
+    tones = np.sin(2 * np.pi * np.array([[440], [700]]) * np.arange(rate) / rate).T  # (n, 2)
+    wav = (0.3 * tones * np.hanning(rate)[:, None]).astype(np.float32)
+    path = write(tmp_path / "a.mp4", [grey(0)] * 25, audio=wav, sample_rate=rate)
+    assert audio_rate(path) == written_rate
+    back = read_audio(path, sample_rate=None, mono=False)
+    assert back.shape == (written_rate, 2)
+    seconds = np.arange(written_rate)[:, None] / written_rate
+    expected = 0.3 * np.sin(2 * np.pi * np.array([440, 700]) * seconds) * np.hanning(written_rate)[:, None]
+    assert np.abs(back - expected).max() < 0.01
+
+
+@pytest.mark.parametrize("channels", range(1, 13))
+def test_up_to_8_channels_are_kept_and_more_are_mixed(tmp_path, channels):
+    # Low tones: the channel for the subwoofer holds no others.
+    wav = np.stack([np.sin(np.arange(RATE) / RATE * 2 * np.pi * (20 + 5 * i)) for i in range(channels)], axis=1)
+    wav = (0.3 * wav * np.hanning(RATE)[:, None]).astype(np.float32)
+    back = read_audio(write(tmp_path / "a.mp4", [grey(0)] * 25, audio=wav), mono=False)
+    expected = wav if channels <= 8 else wav.mean(axis=1, keepdims=True)
+    assert back.shape == expected.shape
+    assert np.abs(back - expected).max() < 0.02
 
 
 def test_sound_longer_or_shorter_than_the_pictures_is_kept_whole(tmp_path):

@@ -3,6 +3,7 @@
 A recipe is an object with
     kind                        "expert" or "generator": what its checkpoints hold
     networks, optimizers        dicts by name: what a checkpoint keeps
+    learning_rates              dict by the same names as optimizers: the rates before warm-up and decay
     step(batch)                 one optimisation step, returns named values for the curves
     evaluate(batches)           named values over the val list; may change the recipe's own state
     is_best(values)             whether these are the best so far
@@ -43,8 +44,11 @@ def train(
     first_step: int,
     last_step: int,
     device: torch.device,
+    rate_at: Callable[[int], float],
 ) -> dict[str, float]:
     """Runs steps first_step + 1 … last_step and returns the last evaluation.
+
+    rate_at(step): the factor on all learning rates, see schedule.py.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
@@ -74,6 +78,7 @@ def train(
             waiting_since = time.perf_counter()
             batch = _to(next_batch(batches), device)
             working_since = time.perf_counter()
+            set_rates(recipe, rate_at(step))
             named = recipe.step(batch)
             step += 1
             waited, worked = working_since - waiting_since, time.perf_counter() - working_since
@@ -83,6 +88,13 @@ def train(
     if stop.asked:
         raise KeyboardInterrupt
     return values
+
+
+def set_rates(recipe, factor: float) -> None:
+    """Set anew at every step, so that hparams decide after a resume too, not the optimiser's saved state."""
+    for name, optimizer in recipe.optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = factor * recipe.learning_rates[name]
 
 
 class StopSignal:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,10 +10,12 @@ import torch
 import hparams
 from clips.corpus import Corpus
 from errors import UserError
+from models import usable_device
 from training import checkpoint
 from training.data import evaluation_batches, training_batches
 from training.loop import Intervals, train
 from training.monitor import Monitor
+from training.schedule import rate_at
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -31,20 +34,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     run.add_argument(
         "--checkpoint_path", metavar="FILE", help="go on from this checkpoint; of an official one, take the weights"
     )
-    run.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cuda:1 or cpu (%(default)s)"
-    )
+    run.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
     hparams.add_flags(p)
     return p
 
 
 def begin(args, hp: hparams.HParams) -> torch.device:
     """Shows the hparams, opens the checkpoint folder, seeds the initial weights; returns the device."""
-    try:
-        device = torch.device(args.device)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    device = usable_device(args.device)
     folder = Path(args.checkpoint_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if not (args.resume or args.checkpoint_path) and checkpoint.found_in(folder):
@@ -111,6 +108,7 @@ def run(
             first_step=first_step,
             last_step=last_step,
             device=device,
+            rate_at=partial(rate_at, last_step=last_step, warmup_steps=hp.lr_warmup_steps, decay=hp.lr_decay),
         )
     finally:
         monitor.close()

@@ -64,7 +64,7 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
 
     Frame i is the picture on screen at i / fps seconds after the first picture, times rounded to the nearest frame.
     fps=None takes the file's average rate. All frames have the size of the first: where a stream changes its size
-    midway, the rest is stretched. Pixels are else taken as stored: a sample aspect ratio and an alpha plane are
+    midway, the rest is stretched. Pixels are otherwise taken as stored: a sample aspect ratio and an alpha plane are
     ignored. The file is closed when the iterator ends or is closed. Raises MediaError as `probe` does, on the first
     frame; of a damaged file it gives what can be decoded.
     """

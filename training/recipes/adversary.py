@@ -9,7 +9,8 @@ from training.losses import adversarial_loss, discriminator_losses
 
 class Adversary:
     def __init__(self, hp: HParams, device: torch.device):
-        self.discriminator = VisualDiscriminator(hp.img_size, hp.width).to(device)
+        discriminator = VisualDiscriminator(hp.img_size, hp.width)
+        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=hp.disc_initial_learning_rate, betas=(hp.beta1, hp.beta2)
         )

@@ -23,7 +23,8 @@ class ExpertRecipe:
             self.expert.parameters(), lr=hp.syncnet_lr, betas=(hp.syncnet_beta1, hp.syncnet_beta2)
         )
         self.networks = {"expert": self.expert}
-        self.optimizers = {"adam": self.optimizer}
+        self.optimizers = {"expert": self.optimizer}
+        self.learning_rates = {"expert": hp.syncnet_lr}
         self.hp = hp
         self.best_loss = float("inf")
 
