@@ -72,9 +72,7 @@ class HParams:
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
-    syncnet_multiway_wt: float = (
-        0.3  # multiway: weight of the matching loss beside the BCE; 0 = BCE of all pairs [ours]
-    )
+    syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; 0 = BCE of all pairs only [ours]
     syncnet_lr: float = 1e-4  # Adam [code; paper: 1e-3]
     syncnet_beta1: float = 0.9  # Adam [code]
     syncnet_beta2: float = 0.999  # Adam [code]
@@ -148,16 +146,17 @@ PRESETS = {
         width=0.25,
         num_workers=0,
         lr_decay="cosine",
+        sync_gate=float("inf"),
         syncnet_batch_size=32,
         syncnet_lr=1e-3,
         syncnet_min_gap=5,
-        syncnet_nsteps=400,
+        syncnet_nsteps=500,
         syncnet_eval_interval=100,
         syncnet_checkpoint_interval=100,
         syncnet_eval_pairs=256,
-        batch_size=4,
+        batch_size=6,
         initial_learning_rate=1e-3,
-        nsteps=800,
+        nsteps=600,
         sample_interval=100,
         eval_interval=100,
         checkpoint_interval=100,

@@ -13,7 +13,7 @@ from toy.speech import RMS, SAMPLE_RATE, make_voice, synthesize
 from toy.wander import wander
 
 FPS = HParams.fps
-DEMO_STYLE = ToyStyle()
+EASY = ToyStyle()
 
 # What random numbers are drawn for. Each purpose has its own stream, so that drawing more for one changes no other.
 LOOKS, VOICE, TRACK, SPEECH, ROOM, MOTION, BLINKS, LIGHT, GRAIN = range(9)
@@ -24,16 +24,14 @@ def stream(purpose: int, *seeds: int) -> np.random.Generator:
 
 
 def make_toy_clip(
-    identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = DEMO_STYLE
+    identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = EASY
 ) -> tuple[np.ndarray, np.ndarray]:
     """frames uint8 (n, FRAME_PX, FRAME_PX, 3) BGR and speech float32 (n * SAMPLE_RATE / FPS,), n = seconds * FPS."""
     frames = np.stack(list(draw_frames(identity_seed, clip_seed, seconds, style)))
     return frames, make_toy_speech(identity_seed, clip_seed, seconds, style)
 
 
-def make_toy_speech(
-    identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = DEMO_STYLE
-) -> np.ndarray:
+def make_toy_speech(identity_seed: int, clip_seed: int, seconds: float = 6.0, style: ToyStyle = EASY) -> np.ndarray:
     """The speech of a clip alone, float32 (n * SAMPLE_RATE / FPS,) for its n frames."""
     samples = count_frames(seconds) * SAMPLE_RATE // FPS
     voice = make_voice(stream(VOICE, identity_seed))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from toy.clip import DEMO_STYLE, FPS, draw_frames, make_toy_speech
+from toy.clip import EASY, FPS, draw_frames, make_toy_speech
 from toy.looks import ToyStyle
 from toy.speech import SAMPLE_RATE
 from video import VideoWriter
@@ -19,7 +19,7 @@ def make_toy_corpus(
     clips: int = 4,
     seconds: float = 6.0,
     seed: int = 0,
-    style: ToyStyle = DEMO_STYLE,
+    style: ToyStyle = EASY,
 ) -> list[Path]:
     """Writes `identities` x `clips` videos of `seconds` each and returns their paths.
 

@@ -10,7 +10,7 @@ Colour = tuple[float, float, float]  # BGR, 0..255
 
 @dataclass(frozen=True)
 class ToyStyle:
-    """How far the corpus is from a studio recording; each amount is 0 (as in the demo) to about 1 (hard)."""
+    """How far the corpus is from a studio recording; each amount is 0 (easy) to about 1 (hard)."""
 
     noise: float = 0.0  # grain in the picture and hiss in the room
     head_motion: float = 0.0  # beyond the mild motion that is always there
