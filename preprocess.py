@@ -141,7 +141,12 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
     counter = context.Value("i", 0)
     writer = manifest.ManifestWriter(store_root)
     workers = min(hp.preprocess_workers, len(todo))
+    # Workers inherit that Ctrl-C is not their business; set in `start_worker` alone, it would come too late for those
+    # that are still importing.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPool(workers, initializer=start_worker, initargs=(hp, devices, counter), context=context)
+    pool.active  # noqa: B018 (starts the workers)
+    signal.signal(signal.SIGINT, before)
     results = Counter()
     try:
         waiting = iter(todo)

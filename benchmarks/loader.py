@@ -88,8 +88,8 @@ def assert_same(ours: dict, original: tuple) -> None:
     _, frame_mels, mel, truth = original
     mel_error = max(abs(mel[0].numpy() - ours["mel"]).max(), abs(frame_mels[:, 0].numpy() - ours["frame_mels"]).max())
     face_error = float((to_float(torch.from_numpy(ours["target"])[None])[0] - truth).abs().mean())
-    # Faces went through one JPEG and one resize more on the original's side.
-    assert mel_error < 1e-3 and face_error < 0.03, (mel_error, face_error)
+    # Faces went through another JPEG and resize on the original's side; those of other clips differ by 0.2 and more.
+    assert mel_error < 1e-3 and face_error < 0.06, (mel_error, face_error)
 
 
 class OpenedAnew(torch.utils.data.Dataset):

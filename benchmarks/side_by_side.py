@@ -51,7 +51,8 @@ class SideBySide:
     def __init__(self, module: str, argv: list[str] | None, args: argparse.Namespace, per: str):
         self._command = shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
         self._args, self._per, self._results = args, per, []
-        self._row("", f"ours, ms/{per}", f"original, ms/{per}", "ours/original", "range of pairs")
+        self._row("", "ours", "original", "ours", "original", "ours/original", "range of pairs")
+        self._row("", f"ms/{per}", f"ms/{per}", f"{per}s/s", f"{per}s/s", "times", "ours/original")
 
     def compare(self, case: str, ours: Callable[[], float], original: Callable[[], float]) -> None:
         """ours() and original() each do their work once more and return its seconds per unit."""
@@ -60,20 +61,17 @@ class SideBySide:
         ratios = [a / b for a, b in pairs]
         result = {"ours_s": ours_s, "original_s": original_s, "ratio": ours_s / original_s}
         self._results.append({"case": case, **result, "ratio_low": min(ratios), "ratio_high": max(ratios)})
-        self._row(
-            case,
-            f"{1000 * ours_s:.2f}",
-            f"{1000 * original_s:.2f}",
-            f"{ours_s / original_s:.3f}",
-            f"{min(ratios):.3f} to {max(ratios):.3f}",
-        )
+        milliseconds = [f"{1000 * time:.2f}" for time in (ours_s, original_s)]
+        rates = [f"{1 / time:.2f}" for time in (ours_s, original_s)]
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        self._row(case, *milliseconds, *rates, f"{ours_s / original_s:.3f}", spread)
 
     def finish(self, machine: dict) -> None:
         content = {"command": self._command, "settings": vars(self._args), "machine": machine}
         print(json.dumps({**content, "seconds_per": self._per, "results": self._results}))
 
     def _row(self, case: str, *columns: str) -> None:
-        print(f"{case:40s}" + "".join(f"{column:>20s}" for column in columns), flush=True)
+        print(f"{case:32s}" + "".join(f"{column:>16s}" for column in columns), flush=True)
 
 
 def machine_facts(device: str) -> dict:

@@ -19,20 +19,23 @@ def mean_face(batches: Iterable[dict]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def mouth_l1(generator: torch.nn.Module, batches: Iterable[dict], mean: torch.Tensor) -> dict[str, float]:
-    """L1 over the lower half of the face, the part that is redrawn: mean absolute difference in [0, 1].
+def l1_errors(
+    generator: torch.nn.Module, batches: Iterable[dict], mean: torch.Tensor
+) -> dict[str, tuple[float, float]]:
+    """L1 to the truth over the (whole face, lower half of it): mean absolute difference, faces in [0, 1].
 
-    generated          what the generator draws
-    copied reference   the lower half of the reference frame it was given
-    mean face          the lower half of `mean` (3, H, W), as mean_face returns it
+    generated          what the generator draws, which sees the upper half of the truth
+    copied reference   the reference frame it was given
+    mean face          `mean` (3, H, W), as mean_face returns it
     """
-    sums, count = dict.fromkeys(("generated", "copied reference", "mean face"), 0.0), 0
+    sums, count = {name: torch.zeros(2) for name in ("generated", "copied reference", "mean face")}, 0
     device = next(generator.parameters()).device
     for batch in batches:
         truth, reference = to_float(batch["target"].to(device)), to_float(batch["reference"].to(device))
         generated = generator(batch["frame_mels"].unsqueeze(2).to(device), generator_faces(truth, reference))
         guesses = (generated, reference, mean.to(device)[None, :, None].expand_as(truth))
         for name, guess in zip(sums, guesses, strict=True):
-            sums[name] += float((lower_half(guess) - lower_half(truth)).abs().mean(dim=(1, 2, 3, 4)).sum())
+            error = (guess - truth).abs()
+            sums[name] += len(truth) * torch.stack([error.mean(), lower_half(error).mean()]).cpu()
         count += len(truth)
-    return {name: total / count for name, total in sums.items()}
+    return {name: (float(whole / count), float(lower / count)) for name, (whole, lower) in sums.items()}

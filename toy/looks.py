@@ -49,7 +49,7 @@ def make_looks(rng: np.random.Generator) -> Looks:
     tone = rng.uniform(0, 1)  # of the skin, light to dark
     skin = hsv(rng.uniform(0.045, 0.08), 0.30 + 0.25 * tone, 0.93 - 0.42 * tone)
     hair = hsv(rng.uniform(0.02, 0.12), rng.uniform(0.1, 0.7), rng.choice([0.15, 0.25, 0.4, 0.65]) * (1 - 0.6 * tone))
-    backdrop = tuple(hsv(rng.uniform(0, 1), rng.uniform(0.05, 0.5), rng.uniform(0.25, 0.85)) for _ in range(2))
+    backdrop = tuple(hsv(rng.uniform(0, 1), rng.uniform(0.02, 0.2), rng.uniform(0.4, 0.8)) for _ in range(2))
     return Looks(
         skin=skin,
         hair=hair,
