@@ -211,7 +211,13 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
     log = tmp_path / "log"
     with open(log, "w") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, cwd=Path(preprocess.__file__).parent, start_new_session=True
+            command,
+            stdout=out,
+            stderr=out,
+            cwd=Path(preprocess.__file__).parent,
+            start_new_session=True,
+            # A shell starts background jobs with Ctrl-C ignored, and the tests may be one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         manifest_path = tmp_path / manifest.NAME
         deadline = time.monotonic() + 120
