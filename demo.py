@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import scipy.io.wavfile
-import torch
 
 import hparams
 import preprocess
@@ -22,9 +21,10 @@ import train_wav2lip
 from clips import filelists
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
-from clips.sampling import ExpertSampling, GeneratorSampling
+from clips.sampling import EvaluationSampling, GeneratorSampling
 from errors import UserError, run_script
 from evaluation import ExpertJudge, Scores, score_video
+from evaluation.expert_report import ExpertReport, measure_expert
 from evaluation.reconstruction import l1_errors, mean_face
 from faces import make_detector
 from hparams import HParams
@@ -32,15 +32,13 @@ from inference import LipSyncer
 from models import load_expert, load_generator
 from toy import SAMPLE_RATE, ToyStyle, make_toy_corpus, make_toy_speech
 from training import plot
-from training.checkpoint import copy_weights
 from training.data import evaluation_batches
-from training.recipes.expert import ExpertRecipe
 from video import read_frames
 
 IDENTITIES, CLIPS, SECONDS = 80, 1, 3.6
 # Heads that move about as much as in real clips: in a nearly still picture, copying the reference is hard to beat.
 STYLE = ToyStyle(head_motion=1.0)
-SAMPLES = 256  # held-out samples of each measurement
+SAMPLES = 256  # held-out windows the generator is measured on
 SHOWN_FRAMES = range(40, 88, 6)  # of the videos, in frames.png
 
 
@@ -72,12 +70,12 @@ def main(argv=None):
     pairs = lip_sync(out, generator_path, hp)
 
     stage(6, "measure on held-out identities")
-    accuracy = expert_accuracy(out, expert_path, hp)
+    expert = measured_expert(out, expert_path, hp)
     l1 = generator_l1(out, generator_path, hp)
     sync = judge(pairs, expert_path, hp)
     plot.plot({name: out / name for name in ("expert", "wav2lip_gan")}, out / "curves.png")
     save_frames(pairs, out / "frames.png")
-    text = report(accuracy, l1, sync, pairs, minutes=(time.monotonic() - started) / 60)
+    text = report(expert, l1, sync, pairs, minutes=(time.monotonic() - started) / 60)
     (out / "report.md").write_text(text, encoding="utf-8")
     print(f"\n{text}\neverything is in {out}")
 
@@ -119,13 +117,12 @@ def lip_sync(out: Path, generator_path: Path, hp: HParams) -> list[tuple[Path, P
     return pairs
 
 
-def expert_accuracy(out: Path, expert_path: Path, hp: HParams) -> float:
+def measured_expert(out: Path, expert_path: Path, hp: HParams) -> ExpertReport:
     corpus = open_split(out / "store", out / "filelists", "test", hp, "expert", span=hp.syncnet_min_gap)
-    sampling = ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-    recipe = ExpertRecipe(hp, torch.device("cpu"))
-    copy_weights(load_expert(expert_path), recipe.expert, expert_path)
-    batches = evaluation_batches(ExpertDataset(corpus, hp.img_size), sampling, SAMPLES, hp.syncnet_batch_size)
-    return recipe.evaluate(batches())["val/accuracy"]
+    sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_min_gap)
+    dataset = ExpertDataset(corpus, hp.img_size)
+    batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size)
+    return measure_expert(load_expert(expert_path), batches(), hp.syncnet_min_gap, hp.seed)
 
 
 def generator_l1(out: Path, generator_path: Path, hp: HParams) -> dict[str, tuple[float, float]]:
@@ -161,7 +158,7 @@ def save_frames(pairs, path: Path) -> None:
 
 
 def report(
-    accuracy: float, l1: dict[str, tuple[float, float]], sync: dict[str, list[Scores]], pairs, minutes: float
+    expert: ExpertReport, l1: dict[str, tuple[float, float]], sync: dict[str, list[Scores]], pairs, minutes: float
 ) -> str:
     lines = [
         "# Demo",
@@ -169,7 +166,12 @@ def report(
         f"Toy corpus of {IDENTITIES} identities; all numbers are on identities that no network was trained on.",
         f"It took {minutes:.1f} minutes.",
         "",
-        f"- Expert: {accuracy:.3f} of held-out pairs judged right (chance is 0.5, {SAMPLES} pairs).",
+        f"- Expert: {expert.metrics['accuracy'].value:.3f} of held-out pairs judged right (chance is 0.5):",
+        "",
+        "```",
+        expert.table(),
+        "```",
+        "",
         f"- Generator: L1 to the true face, 0 to 1, lower is better ({SAMPLES} windows of 5 frames):",
         "",
         "| | whole face | lower half, which is redrawn |",

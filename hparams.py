@@ -79,9 +79,10 @@ class HParams:
     syncnet_nsteps: int = 700_000  # steps, then training ends [ours, after the authors' 45 million samples]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
+    syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
-    syncnet_eval_pairs: int = 2_000  # pairs of the val list per evaluation, the same ones each time [ours]
+    syncnet_eval_windows: int = 64  # consecutive windows of each val clip per evaluation, at most [ours]
 
     # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
     batch_size: int = 16  # windows per step [code; paper: 80]
@@ -91,6 +92,7 @@ class HParams:
     nsteps: int = 300_000  # steps, then training ends [ours]
     syncnet_wt: float = 0.03  # s_w, weight of E_sync once its gate is open [paper]
     sync_gate: float = 0.75  # mean E_sync on the val list that opens the gate of s_w; inf = open from the start [code]
+    sync_start_step: int = 0  # step from which s_w is on, whatever the gate says; 0 = the gate alone decides [ours]
     disc_wt: float = 0.07  # s_g, weight of L_gen in the wav2lip_gan recipe [paper]
     disc_initial_learning_rate: float = 1e-4  # Adam, visual quality discriminator [paper]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
@@ -121,9 +123,9 @@ CHOICES = {
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T syncnet_mel_step_size detect_every face_det_batch_size store_size width "
-    "syncnet_batch_size syncnet_lr syncnet_nsteps syncnet_eval_interval syncnet_checkpoint_interval batch_size "
-    "initial_learning_rate nsteps eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
-    "preprocess_workers keep_checkpoints"
+    "syncnet_batch_size syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_interval syncnet_checkpoint_interval "
+    "batch_size initial_learning_rate nsteps eval_interval checkpoint_interval log_interval wav2lip_batch_size "
+    "smooth_frames preprocess_workers keep_checkpoints"
 ).split()
 
 PRESETS = {
@@ -146,14 +148,13 @@ PRESETS = {
         width=0.25,
         num_workers=0,
         lr_decay="cosine",
-        sync_gate=1.5,
+        sync_start_step=250,
         syncnet_batch_size=32,
         syncnet_lr=1e-3,
         syncnet_min_gap=5,
         syncnet_nsteps=1000,
         syncnet_eval_interval=100,
         syncnet_checkpoint_interval=100,
-        syncnet_eval_pairs=512,
         batch_size=4,
         initial_learning_rate=1e-3,
         nsteps=800,

@@ -2,59 +2,110 @@
 
     python train_syncnet.py --data_root data/lrs2 --checkpoint_dir checkpoints/expert
     python train_syncnet.py --data_root data/lrs2 --checkpoint_dir checkpoints/expert --resume
+    python train_syncnet.py --data_root data/lrs2 --checkpoint_dir checkpoints/expert --evaluate_only
+    python train_syncnet.py --data_root data/lrs2 --check_data
 
-Curves: tensorboard --logdir checkpoints. The expert to use for the generator: checkpoints/expert/best.pth.
+Curves: tensorboard --logdir checkpoints. The expert to use for the generator: checkpoints/expert/best.pth, of the
+lowest held-out loss; best_pair_accuracy.pth tells the right speech best from speech of the same clip.
 """
 
+from pathlib import Path
+
+from tqdm import tqdm
+
 import hparams
-from clips.corpus import open_split
+from clips.corpus import Corpus, open_split
 from clips.dataset import ExpertDataset
-from clips.sampling import ClipSampling, ExpertSampling
+from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import run_script
-from models import load_expert
+from evaluation.data_doctor import check_data
+from evaluation.expert_report import measure_expert
+from hparams import HParams
+from models import load_expert, usable_device
 from training import script
+from training.data import evaluation_batches
 from training.loop import Intervals
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
+from training.watchdog import expert_watchdog
 
 
 def main(argv=None):
-    args = script.parser(__doc__).parse_args(argv)
+    args = parse_args(argv)
     hp = hparams.from_args(args)
+    if args.check_data:
+        return check_data(args.data_root, args.filelists, hp, args.checkpoint_path, usable_device(args.device))
+    if args.evaluate_only:
+        return evaluate(args, hp)
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
-    corpora = {}
-    for split in ("train", "val"):
-        corpora[split] = open_split(args.data_root, args.filelists, split, hp, "expert", span=hp.syncnet_min_gap)
-        script.describe(split, corpora[split])
-    pairs = {
-        name: ExpertSampling(c, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap) for name, c in corpora.items()
-    }
-    windows = ClipSampling(corpora["train"], hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap)
+    train, val = (open_corpus(args, split, hp) for split in ("train", "val"))
+    validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_min_gap)
+    pairs = ExpertSampling(train, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
+    windows = ClipSampling(train, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap)
 
     # network, optimiser, and where to begin
-    recipe, sampling = {"bce": (ExpertRecipe, pairs["train"]), "multiway": (MultiwayExpertRecipe, windows)}[
-        hp.syncnet_loss
-    ]
+    recipe, sampling = {"bce": (ExpertRecipe, pairs), "multiway": (MultiwayExpertRecipe, windows)}[hp.syncnet_loss]
     recipe = recipe(hp, device)
-    first_step = script.restore(args, recipe, hp, corpora["train"], load_expert)
+    first_step = script.restore(args, recipe, hp, train, load_expert)
 
-    values = script.run(
+    evaluation = script.run(
         args,
         hp,
         device,
         recipe,
-        train_on=(ExpertDataset(corpora["train"], hp.img_size), sampling),
-        validate_on=(ExpertDataset(corpora["val"], hp.img_size), pairs["val"]),
+        train_on=(ExpertDataset(train, hp.img_size), sampling),
+        validate_on=(ExpertDataset(val, hp.img_size), validation),
         batch_size=hp.syncnet_batch_size,
-        eval_samples=hp.syncnet_eval_pairs,
+        eval_samples=len(validation),
         first_step=first_step,
         last_step=hp.syncnet_nsteps,
         intervals=Intervals(
             hp.log_interval, hp.sample_interval, hp.syncnet_eval_interval, hp.syncnet_checkpoint_interval
         ),
+        watch=expert_watchdog(hp, first_step),
     )
-    print(f"held-out accuracy {values['val/accuracy']:.3f} (chance is 0.5), expert: {args.checkpoint_dir}/best.pth")
+    print(f"the expert after the last step, on the val list:\n{evaluation.summary}")
+    print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), best_pair_accuracy.pth (highest pair accuracy)")
+
+
+def evaluate(args, hp: HParams) -> None:
+    """Measures one expert on the val list; trains and writes nothing."""
+    path = args.checkpoint_path or Path(args.checkpoint_dir) / "best.pth"
+    expert = load_expert(path, usable_device(args.device))
+    corpus = open_corpus(args, "val", hp)
+    sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_min_gap)
+    dataset = ExpertDataset(corpus, expert.img_size)
+    batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
+    report = measure_expert(expert, tqdm(batches(), desc="evaluating"), hp.syncnet_min_gap, hp.seed)
+    print(f"{path} on the val list:\n{report.table()}")
+
+
+def open_corpus(args, split: str, hp: HParams) -> Corpus:
+    corpus = open_split(args.data_root, args.filelists, split, hp, "expert", span=hp.syncnet_min_gap)
+    script.describe(split, corpus)
+    return corpus
+
+
+def parse_args(argv):
+    parser = script.parser(__doc__, needs_folder=False)
+    checks = parser.add_argument_group("checks, instead of training")
+    checks.add_argument(
+        "--evaluate_only",
+        action="store_true",
+        help="measure --checkpoint_path, or else the best.pth of --checkpoint_dir, on the val list",
+    )
+    checks.add_argument(
+        "--check_data",
+        action="store_true",
+        help="look for what would stop the expert from learning: bad offsets, silence, still faces, wrong frame rates, "
+        "clips in two splits; exit code 1 if there is something. --checkpoint_path: an expert to measure offsets with",
+    )
+    args = parser.parse_args(argv)
+    names_expert = args.evaluate_only and args.checkpoint_path
+    if not (args.check_data or names_expert or args.checkpoint_dir):
+        parser.error("--checkpoint_dir is missing: name the folder where checkpoints and curves go")
+    return args
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main(argv=None):
         copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
     first_step = script.restore(args, recipe, hp, sampled["train"][0].corpus, load_generator)
 
-    values = script.run(
+    evaluation = script.run(
         args,
         hp,
         device,
@@ -60,6 +60,7 @@ def main(argv=None):
         last_step=hp.nsteps,
         intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
     )
+    values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
     print(f"generator: {args.checkpoint_dir}/best.pth")
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from clips.corpus import Corpus
+from errors import UserError
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,30 @@ class GeneratorSampling:
         return GeneratorDraw(clip, target=target, reference=reference)
 
 
+class EvaluationSampling:
+    """In-sync windows to measure the expert on: of every clip, up to `per_clip` consecutive ones, in order.
+
+    They lie in the middle of the clip's longest run of windows. Nothing is drawn: every epoch is the same.
+    UserError where no clip has two windows `min_gap` frames apart, which is what a negative takes.
+    """
+
+    def __init__(self, corpus: Corpus, per_clip: int, min_gap: int):
+        self.corpus = corpus
+        middles = [_middle(ranges, per_clip) for ranges in corpus.windows]
+        if max(map(len, middles)) <= min_gap:
+            raise UserError(
+                f"{corpus.root}: no clip to evaluate on has {min_gap + 1} consecutive windows, as syncnet_min_gap="
+                f"{min_gap} needs: raise syncnet_eval_windows ({per_clip}), or list longer clips"
+            )
+        self._draws = [ExpertDraw(clip, faces=k, speech=k) for clip, middle in enumerate(middles) for k in middle]
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+    def __call__(self, epoch: int, index: int) -> ExpertDraw:
+        return self._draws[index]
+
+
 class StepBatches:
     """Endless batches of draws from step `first_step` on, for a DataLoader's batch_sampler.
 
@@ -128,6 +153,13 @@ def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
 
 def _starts(ranges) -> np.ndarray:
     return np.concatenate([np.arange(start, end) for start, end in ranges])
+
+
+def _middle(ranges, count: int) -> range:
+    """Up to `count` consecutive starts from the middle of the longest range."""
+    start, end = max(ranges, key=lambda r: r[1] - r[0])
+    first = start + max(end - start - count, 0) // 2
+    return range(first, min(first + count, end))
 
 
 def _spread(rng: np.random.Generator, ranges, per_clip: int, min_gap: int) -> np.ndarray:

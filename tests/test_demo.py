@@ -12,7 +12,7 @@ def test_the_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SECONDS", 3.6)
     monkeypatch.setattr(demo, "SAMPLES", 8)
     small = (
-        "width=0.0625,syncnet_batch_size=8,syncnet_eval_pairs=8,syncnet_nsteps=2,batch_size=2,eval_windows=2,nsteps=2"
+        "width=0.0625,syncnet_batch_size=8,syncnet_eval_windows=8,syncnet_nsteps=2,batch_size=2,eval_windows=2,nsteps=2"
     )
     demo.main(["--outdir", str(tmp_path / "demo"), "--hparams", small])
     report = (tmp_path / "demo/report.md").read_text()

@@ -19,14 +19,14 @@ from hparams import resolve
 from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint
 from training import checkpoint
 from training.checkpoint import Checkpoints
-from training.loop import Intervals, train
+from training.loop import Evaluation, Intervals, train
 from training.monitor import Monitor
 from training.recipes.adversary import Adversary
 from training.recipes.expert import negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.schedule import rate_at
 
-EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_pairs=4,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
+EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_windows=20,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
 GENERATOR = f"{TINY},batch_size=2,eval_windows=2,eval_interval=2,checkpoint_interval=2,sync_gate=inf"
 
 
@@ -199,15 +199,19 @@ def test_the_total_is_the_papers_weighted_sum(store, expert):
     assert named["loss/total"].item() == pytest.approx(by_hand.item(), rel=1e-6)
 
 
-def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
-    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0.75"))
-    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
-    batch = {
+def random_batch() -> dict:
+    return {
         "target": torch.randint(0, 255, (2, 5, 96, 96, 3), dtype=torch.uint8),
         "reference": torch.randint(0, 255, (2, 5, 96, 96, 3), dtype=torch.uint8),
         "mel": torch.randn(2, 80, 16),
         "frame_mels": torch.randn(2, 5, 80, 16),
     }
+
+
+def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
+    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0.75"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    batch = random_batch()
     assert "loss/sync" not in recipe.step(batch)
     recipe.hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=100"))
     recipe.evaluate([batch])
@@ -215,6 +219,17 @@ def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
     again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
     again.load_state_dict(recipe.state_dict())
     assert "loss/sync" in again.step(batch)
+
+
+def test_the_sync_loss_can_start_at_a_given_step_whatever_the_gate_says(expert):
+    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0,sync_start_step=2"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    batch = random_batch()
+    weights = [recipe.step(batch)["sync/weight"] for _ in range(2)]
+    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    again.load_state_dict(recipe.state_dict())
+    weights += [again.step(batch)["sync/weight"] for _ in range(2)]
+    assert weights == [0, 0, 0.03, 0.03]
 
 
 def test_the_generators_checkpoint_opens_without_its_hparams(gan):
@@ -265,10 +280,10 @@ class Line:
         return {"loss/mse": loss}
 
     def evaluate(self, batches):
-        return {"val/mse": sum(((self.line(b["x"]) - 2 * b["x"]) ** 2).mean().item() for b in batches)}
+        return Evaluation({"val/mse": sum(((self.line(b["x"]) - 2 * b["x"]) ** 2).mean().item() for b in batches)})
 
-    def is_best(self, values):
-        return True
+    def best_of(self, values):
+        return ["best"]
 
     def samples(self, batch):
         return {}
@@ -301,7 +316,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
 
 
 def test_the_loop_reaches_its_last_step_evaluates_and_keeps_the_newest_checkpoints(tmp_path):
-    values = run_line(Line(), tmp_path, 20)
+    values = run_line(Line(), tmp_path, 20).values
     assert values["val/mse"] < 1e-3
     assert sorted(checkpoint.found_in(tmp_path)) == [18, 20]
     assert (tmp_path / "best.pth").exists()

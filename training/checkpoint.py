@@ -19,7 +19,7 @@ PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder: the newest `keep`, and the best by the recipe's own measure."""
+    """The checkpoints of one run in one folder: the newest `keep`, and the best by the recipe's own measures."""
 
     def __init__(self, folder: Path, recipe, hp: hparams.HParams, data: str, keep: int):
         self.folder, self.recipe, self.hp, self.data, self.keep = Path(folder), recipe, hp, data, keep
@@ -31,8 +31,8 @@ class Checkpoints:
             old.unlink()
         return path
 
-    def save_best(self, step: int) -> Path:
-        path = self.folder / "best.pth"
+    def save_best(self, step: int, name: str) -> Path:
+        path = self.folder / f"{name}.pth"
         self._write(path, step)
         return path
 

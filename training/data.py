@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 
 from clips.sampling import StepBatches, fixed_draws
 
+WORTH_WORKERS = 5_000  # samples of an evaluation from which worker processes save time
+
 
 def training_batches(dataset, sampling, batch_size: int, workers: int, first_step: int) -> DataLoader:
     """Endless batches from step `first_step` on; the number of workers changes no sample."""
@@ -21,12 +23,15 @@ def training_batches(dataset, sampling, batch_size: int, workers: int, first_ste
     )
 
 
-def evaluation_batches(dataset, sampling, count: int, batch_size: int):
+def evaluation_batches(dataset, sampling, count: int, batch_size: int, workers: int = 0):
     """A function that gives the same `count` samples, in batches, each time it is called."""
     draws = fixed_draws(sampling, count)
     groups = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
-    # No workers: a few thousand frames are read sooner than worker processes start.
-    loader = DataLoader(dataset, batch_sampler=groups)
+    # A few thousand frames are read sooner than worker processes start.
+    workers = workers if count >= WORTH_WORKERS else 0
+    loader = DataLoader(
+        dataset, batch_sampler=groups, num_workers=workers, worker_init_fn=_start_worker if workers else None
+    )
     return lambda: iter(loader)
 
 

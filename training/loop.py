@@ -5,8 +5,8 @@ A recipe is an object with
     networks, optimizers        dicts by name: what a checkpoint keeps
     learning_rates              dict by the same names as optimizers: the rates before warm-up and decay
     step(batch)                 one optimisation step, returns named values for the curves
-    evaluate(batches)           named values over the val list; may change the recipe's own state
-    is_best(values)             whether these are the best so far
+    evaluate(batches)           an Evaluation over the val list; may change the recipe's own state
+    best_of(values)             names of the checkpoints these values are the best so far for, such as ["best"]
     samples(batch)              named image grids, uint8 (H, W, 3) BGR
     state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
 """
@@ -14,8 +14,9 @@ A recipe is an object with
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -34,6 +35,16 @@ class Intervals:
     checkpoint: int
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a recipe found out over the val list."""
+
+    values: dict[str, float]  # on the curves and on the screen: the few that matter
+    details: dict[str, float] = field(default_factory=dict)  # on the curves only
+    images: dict[str, np.ndarray] = field(default_factory=dict)  # charts, uint8 (H, W, 3) BGR
+    summary: str = ""  # for the end of training
+
+
 def train(
     recipe,
     batches: Iterable[dict],
@@ -45,29 +56,34 @@ def train(
     last_step: int,
     device: torch.device,
     rate_at: Callable[[int], float],
-) -> dict[str, float]:
+    watch: Callable[[int, dict[str, float]], str | None] | None = None,
+) -> Evaluation:
     """Runs steps first_step + 1 … last_step and returns the last evaluation.
 
     rate_at(step): the factor on all learning rates, see schedule.py.
+    watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
-    step, values, batches = first_step, {}, iter(batches)
+    step, evaluation, batches = first_step, None, iter(batches)
     with StopSignal() as stop, tqdm(total=last_step, initial=first_step, desc="training", unit="step") as bar:
         while True:
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
             is_last = step >= last_step or stop.asked
             if step > first_step or step == 0:
                 if step and _due(step, intervals.log):
-                    bar.set_postfix(
-                        {name.split("/")[-1]: f"{value:.3f}" for name, value in monitor.flush(step).items()}
-                    )
+                    means = monitor.flush(step)
+                    bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
+                    if watch and (said := watch(step, means)):
+                        bar.write(said)
                 if _due(step, intervals.evaluation) or step >= last_step:
-                    values = recipe.evaluate(_on_device(val_batches(), device))
-                    monitor.scalars(values, step)
-                    bar.write(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-                    if recipe.is_best(values):
-                        checkpoints.save_best(step)
+                    evaluation = recipe.evaluate(_on_device(val_batches(), device))
+                    monitor.scalars(evaluation.values | evaluation.details, step)
+                    monitor.images(evaluation.images, step)
+                    said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
+                    bar.write(f"step {step}: {', '.join(said)}")
+                    for name in recipe.best_of(evaluation.values):
+                        checkpoints.save_best(step, name)
                 if _due(step, intervals.samples) or step >= last_step:
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
                 if step and (_due(step, intervals.checkpoint) or is_last):
@@ -87,7 +103,7 @@ def train(
     monitor.flush(step)
     if stop.asked:
         raise KeyboardInterrupt
-    return values
+    return evaluation
 
 
 def set_rates(recipe, factor: float) -> None:

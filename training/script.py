@@ -18,8 +18,8 @@ from training.monitor import Monitor
 from training.schedule import rate_at
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The flags of both scripts; description is the script's docstring."""
+def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentParser:
+    """The flags of both scripts. description: the script's docstring; needs_folder: whether every use writes to one."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = p.add_argument_group("data")
     data.add_argument(
@@ -29,7 +29,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--filelists", metavar="DIR", default="filelists", help="folder of train.txt and val.txt (%(default)s)"
     )
     run = p.add_argument_group("run")
-    run.add_argument("--checkpoint_dir", metavar="DIR", required=True, help="where checkpoints and curves go")
+    run.add_argument("--checkpoint_dir", metavar="DIR", required=needs_folder, help="where checkpoints and curves go")
     run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint_dir")
     run.add_argument(
         "--checkpoint_path", metavar="FILE", help="go on from this checkpoint; of an official one, take the weights"
@@ -89,8 +89,9 @@ def run(
     first_step,
     last_step,
     intervals: Intervals,
+    watch=None,
 ):
-    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling)."""
+    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch: see `train`."""
     if first_step >= last_step:
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
@@ -101,7 +102,7 @@ def run(
         return train(
             recipe,
             batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
-            val_batches=evaluation_batches(*validate_on, eval_samples, batch_size),
+            val_batches=evaluation_batches(*validate_on, eval_samples, batch_size, hp.num_workers),
             checkpoints=checkpoint.Checkpoints(folder, recipe, hp, train_on[0].corpus.fingerprint, hp.keep_checkpoints),
             monitor=monitor,
             intervals=intervals,
@@ -109,6 +110,7 @@ def run(
             last_step=last_step,
             device=device,
             rate_at=partial(rate_at, last_step=last_step, warmup_steps=hp.lr_warmup_steps, decay=hp.lr_decay),
+            watch=watch,
         )
     finally:
         monitor.close()

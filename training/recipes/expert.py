@@ -7,11 +7,15 @@ windows, several of each clip, and scores every face with every speech of the ba
 import numpy as np
 import torch
 
+from evaluation.expert_report import measure_expert
 from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, to_float
 from training.images import tile
+from training.loop import Evaluation
 from training.losses import all_pairs_bce, expert_bce, multiway_loss, p_sync, pair_p_sync
+
+HEADLINE = ("val/bce", "val/accuracy", "val/pair_accuracy", "val/offset_accuracy")  # said at each evaluation
 
 
 class ExpertRecipe:
@@ -26,7 +30,8 @@ class ExpertRecipe:
         self.optimizers = {"expert": self.optimizer}
         self.learning_rates = {"expert": hp.syncnet_lr}
         self.hp = hp
-        self.best_loss = float("inf")
+        # of the checkpoints that are kept for it, the higher the better
+        self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
 
     def step(self, batch: dict) -> dict:
         """batch: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
@@ -36,36 +41,34 @@ class ExpertRecipe:
         self._update(loss)
         return {"loss/bce": loss, "sync/accuracy": _accuracy(probability, batch["in_sync"])}
 
-    @torch.no_grad()
-    def evaluate(self, batches) -> dict[str, float]:
-        """Loss, balanced accuracy at P_sync 0.5 (chance is 0.5) and mean P_sync of both kinds of pairs."""
+    def evaluate(self, batches) -> Evaluation:
+        """What the expert makes of in-sync windows of the val list, several of each clip."""
         self.expert.eval()
-        seen = [(p_sync(*self._embed(batch)), batch["in_sync"]) for batch in batches]
-        probability, in_sync = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        return {
-            "val/bce": float(expert_bce(probability, in_sync)),
-            "val/accuracy": float(_accuracy(probability, in_sync)),
-            "val/p_sync_in_sync": float(probability[in_sync == 1].mean()),
-            "val/p_sync_off_sync": float(probability[in_sync == 0].mean()),
-        }
+        report = measure_expert(self.expert, batches, self.hp.syncnet_min_gap, self.hp.seed)
+        values = {f"val/{name}": value for name, value in report.values().items()}
+        headline = {name: values.pop(name) for name in HEADLINE}
+        return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())
 
-    def is_best(self, values: dict[str, float]) -> bool:
-        better = values["val/bce"] < self.best_loss
-        self.best_loss = min(values["val/bce"], self.best_loss)
+    def best_of(self, values: dict[str, float]) -> list[str]:
+        # The lowest loss is not the best at telling windows apart: both are kept.
+        scores = {"best": -values["val/bce"], "best_pair_accuracy": values["val/pair_accuracy"]}
+        better = [name for name, score in scores.items() if score > self.best[name]]
+        self.best |= {name: scores[name] for name in better}
         return better
 
     @torch.no_grad()
     def samples(self, batch: dict) -> dict[str, np.ndarray]:
-        """The mouths the expert sees: one row a pair, the five frames of its window."""
-        faces = expert_faces(to_float(batch["faces"][:4]))  # (4, 3T, H/2, W)
+        """The mouths the expert sees: one row a window, its five frames."""
+        spread = batch["faces"][:: max(len(batch["faces"]) // 4, 1)][:4]  # neighbours look alike
+        faces = expert_faces(to_float(spread))  # (4, 3T, H/2, W)
         frames = faces.unflatten(1, (-1, 3))  # (4, T, 3, H/2, W)
-        return {"pairs": tile(frames)}
+        return {"windows": tile(frames)}
 
     def state_dict(self) -> dict:
-        return {"best_loss": self.best_loss}
+        return {"best": self.best}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best_loss = state["best_loss"]
+        self.best = dict(state["best"])
 
     def _embed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of faces and speech, each (B, D)."""

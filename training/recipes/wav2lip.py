@@ -11,6 +11,7 @@ from hparams import HParams
 from models import Generator
 from models.inputs import expert_faces, generator_faces, to_float
 from training.images import tile
+from training.loop import Evaluation
 from training.losses import p_sync, reconstruction_loss, sync_loss
 from training.recipes.adversary import Adversary
 
@@ -34,12 +35,13 @@ class Wav2LipRecipe:
             self.networks["visual_discriminator"] = adversary.discriminator
             self.optimizers["visual_discriminator"] = adversary.optimizer
             self.learning_rates["visual_discriminator"] = hp.disc_initial_learning_rate
-        self.sync_is_on = hp.sync_gate == float("inf")
+        self.sync_is_on, self.steps = hp.sync_gate == float("inf"), 0
         self.best_loss = float("inf")
 
     def step(self, batch: dict) -> dict:
         """batch: target, reference uint8 (B, T, H, W, 3), mel (B, 80, 16), frame_mels (B, T, 80, 16)."""
         self.generator.train()
+        self.sync_is_on = self.sync_is_on or 0 < self.hp.sync_start_step <= self.steps
         truth, _, generated = self._generate(batch)
         weights = self._weights()
         losses = {"l1": reconstruction_loss(generated, truth)}
@@ -51,6 +53,7 @@ class Wav2LipRecipe:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
+        self.steps += 1
 
         named = {"loss/total": total, **{f"loss/{name}": loss for name, loss in losses.items()}}
         named["sync/weight"] = weights["sync"]
@@ -59,7 +62,7 @@ class Wav2LipRecipe:
         return named
 
     @torch.no_grad()
-    def evaluate(self, batches) -> dict[str, float]:
+    def evaluate(self, batches) -> Evaluation:
         """L1, E_sync and P_sync over the val list; opens the gate of the sync loss when E_sync is low enough."""
         self.generator.eval()
         l1s, probabilities = [], []
@@ -74,14 +77,14 @@ class Wav2LipRecipe:
             "val/p_sync": float(probability.mean()),
         }
         self.sync_is_on = self.sync_is_on or values["val/sync"] < self.hp.sync_gate
-        return values
+        return Evaluation(values)
 
-    def is_best(self, values: dict[str, float]) -> bool:
+    def best_of(self, values: dict[str, float]) -> list[str]:
         # The full weights, gate open or not: otherwise losses before and after it opens could not be compared.
         loss = (1 - self.hp.syncnet_wt) * values["val/l1"] + self.hp.syncnet_wt * values["val/sync"]
         better = loss < self.best_loss
         self.best_loss = min(loss, self.best_loss)
-        return better
+        return ["best"] if better else []
 
     @torch.no_grad()
     def samples(self, batch: dict) -> dict[str, np.ndarray]:
@@ -94,10 +97,10 @@ class Wav2LipRecipe:
         return {"reference_masked_generated_truth": tile(columns[:, :, :, columns.shape[3] // 2])}
 
     def state_dict(self) -> dict:
-        return {"sync_is_on": self.sync_is_on, "best_loss": self.best_loss}
+        return {"sync_is_on": self.sync_is_on, "steps": self.steps, "best_loss": self.best_loss}
 
     def load_state_dict(self, state: dict) -> None:
-        self.sync_is_on, self.best_loss = state["sync_is_on"], state["best_loss"]
+        self.sync_is_on, self.steps, self.best_loss = state["sync_is_on"], state["steps"], state["best_loss"]
 
     def _generate(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The true faces (B, 3, T, H, W), what the generator sees (B, 6, T, H, W) and what it draws."""

@@ -1,0 +1,166 @@
+"""How many frames the sound lags behind the lips, without and with an expert, for one clip and for a corpus.
+
+A clip gives a curve: how well lips and sound agree at each lag of -VSHIFT … +VSHIFT frames; a positive lag means that
+the sound comes too late. Two gauges make such curves:
+
+    LOUDNESS    correlation of loudness with what the mouth does; needs no network
+    EXPERT      minus the mean distance of an expert's embeddings, as in lse.py
+
+What LOUDNESS can tell, tried with shifts planted into drawn faces and into 136 real clips of 51 people:
+
+    a corpus    its mean curve peaks within two frames of the truth from 20 clips on (real ones at +1, as lips move
+                before there is sound). In samples of 20 real clips, sound 3 frames late or more was always reported;
+                sound 8 frames early in every second one, and in 95 of 100 samples of 50. In sync, nothing ever was.
+    one clip    peaks anywhere within half a second, so a peak counts only where it is high and stands alone. Nine in
+                ten drawn clips have such a peak, one in four real ones, and of these one in fifteen is still off by
+                five frames or more.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from clips.index import Alignment
+from evaluation.bootstrap import confidence_interval
+from evaluation.lse import VSHIFT
+
+LAGS = np.arange(-VSHIFT, VSHIFT + 1)
+TREND_FRAMES = 25  # slower changes, such as of the light, are taken out of both signals
+NEIGHBOURS = 4  # frames around a peak that belong to it
+FEWEST_FRAMES = 50  # of a clip: shorter ones correlate by chance
+
+FEWEST_CLIPS = 8  # from which a mean curve is believed when it is off …
+FEWEST_FOR_NO_LINK = 20  # … and when it has no peak at all
+LINK = 0.1  # height of a mean curve's peak above its median, at least; real clips: 0.2, drawn ones 0.6
+
+
+@dataclass(frozen=True)
+class Gauge:
+    how: str  # for people: what was measured and how sure it is
+    no_link_hint: str  # for people: what to look at when lips and sound agree at no lag
+    corpus_tolerance: int  # frames, of the mean curve's peak
+    clip_tolerance: int  # frames, of one clip's peak
+    clear_height: float  # a clip's peak counts from this height on …
+    clear_prominence: float  # … and this much above all lags that are not its neighbours
+    believable_share: float  # of clear clips that may be off by the gauge's own error
+
+
+LOUDNESS = Gauge(
+    "loudness against mouth motion: right to 2 frames for a whole corpus, for one clip only when grossly off; "
+    "--checkpoint_path EXPERT measures better",
+    no_link_hint="Look at a few clips: is it their own sound, do the crops show the mouth, do they face the camera?",
+    corpus_tolerance=2,
+    clip_tolerance=4,
+    clear_height=0.4,
+    clear_prominence=0.15,
+    believable_share=0.1,
+)
+EXPERT = Gauge(
+    "by the expert: right to a frame, but an offset that all its training clips had looks in sync to it",
+    no_link_hint="The expert has not learnt these faces yet, or the sound is not theirs; try without --checkpoint_path",
+    corpus_tolerance=1,
+    clip_tolerance=2,
+    clear_height=-np.inf,
+    clear_prominence=0.1,
+    believable_share=0.02,
+)
+
+
+def loudness(mel: np.ndarray, first_frame: int, frames: int, alignment: Alignment) -> np.ndarray:
+    """Mean of the mel (80, S) during each frame, (n,): n < frames where the mel ends sooner."""
+    edges = [alignment.expert_start(first_frame + i) for i in range(frames + 1)]
+    columns = mel.mean(axis=0)
+    spans = zip(edges, edges[1:], strict=False)
+    return np.array([columns[start:end].mean() for start, end in spans if end <= len(columns)])
+
+
+def mouth_activity(grey: np.ndarray, motion_of_mouth: np.ndarray, motion_of_rest: np.ndarray) -> np.ndarray:
+    """How much the mouth does, (n,): its contrast, as an open mouth is dark inside, and its motion.
+
+    grey: float32 (n, h, w) of the mouth region; motions (n,): mean change over two frames. What the rest of the face
+    does too is movement of the head.
+    """
+    motion = np.log(motion_of_mouth + 0.3) - 0.7 * np.log(motion_of_rest + 0.3)
+    return _standardised(grey.std(axis=(1, 2))) + _standardised(motion)
+
+
+def agreement_by_lag(activity: np.ndarray, loudness: np.ndarray) -> np.ndarray | None:
+    """Correlation at each of LAGS, of two signals with a value per frame; None if too short or constant."""
+    n = min(len(activity), len(loudness))
+    picture, sound = _standardised(activity[:n]), _standardised(loudness[:n])
+    if n < FEWEST_FRAMES or not picture.any() or not sound.any():
+        return None
+    # The picture at i goes with the sound at i + lag.
+    pairs = ((picture[max(0, -lag) : n - max(0, lag)], sound[max(0, lag) : n + min(0, lag)]) for lag in LAGS)
+    return np.array([_correlation(a, b) for a, b in pairs])
+
+
+class Lags:
+    """What the curves of many clips say together. clips: their names; curves: one a clip, None = not measurable."""
+
+    def __init__(self, gauge: Gauge, clips: Iterable[str], curves: Iterable[np.ndarray | None]):
+        self.gauge = gauge
+        measured = [(clip, curve) for clip, curve in zip(clips, curves, strict=True) if curve is not None]
+        self.clips = [clip for clip, _ in measured]
+        self.curves = np.array([curve for _, curve in measured]).reshape(-1, len(LAGS))
+
+    @cached_property
+    def corpus_lag(self) -> int:
+        """Frames by which the sound of the corpus as a whole seems late; only for at least one clip."""
+        return int(LAGS[self.curves.mean(axis=0).argmax()])
+
+    @property
+    def no_link(self) -> bool:
+        """Whether lips and sound of many clips agree at no lag."""
+        mean = self.curves.mean(axis=0) if len(self.clips) else np.zeros(1)
+        return len(self.clips) >= FEWEST_FOR_NO_LINK and mean.max() - np.median(mean) < LINK
+
+    @cached_property
+    def corpus_is_off(self) -> bool:
+        """Whether the mean curve peaks beyond the tolerance, whichever of the clips are drawn (see bootstrap.py)."""
+        if len(self.clips) < FEWEST_CLIPS or self.no_link:
+            return False
+        low, high = confidence_interval(self.curves, seed=0, of_mean=lambda mean: LAGS[mean.argmax(axis=-1)])
+        return bool(low > self.gauge.corpus_tolerance or high < -self.gauge.corpus_tolerance)
+
+    @cached_property
+    def clear(self) -> dict[str, int]:
+        """Lag by clip, of the clips with a clear peak."""
+        peaks = ((clip, *_peak(curve)) for clip, curve in zip(self.clips, self.curves, strict=True))
+        wanted = self.gauge
+        return {
+            clip: lag
+            for clip, lag, height, prominence in peaks
+            if height >= wanted.clear_height and prominence >= wanted.clear_prominence
+        }
+
+    @property
+    def clips_off(self) -> dict[str, int]:
+        """Of the clear ones, those that are off; where the whole corpus is, those that are off from it."""
+        usual = self.corpus_lag if self.corpus_is_off else 0
+        return {clip: lag for clip, lag in self.clear.items() if abs(lag - usual) > self.gauge.clip_tolerance}
+
+
+def _peak(curve: np.ndarray) -> tuple[int, float, float]:
+    """(lag, height, height above all lags that are not neighbours)."""
+    best = int(curve.argmax())
+    elsewhere = np.abs(np.arange(len(curve)) - best) > NEIGHBOURS
+    return int(LAGS[best]), float(curve[best]), float(curve[best] - curve[elsewhere].max())
+
+
+def _standardised(signal: np.ndarray) -> np.ndarray:
+    """Without its slow trend, mean 0, deviation 1; zeros where nothing changes."""
+    if len(signal) == 0:
+        return signal
+    fast = signal - gaussian_filter1d(signal, TREND_FRAMES)
+    fast = fast - fast.mean()
+    deviation = fast.std()
+    return fast / deviation if deviation > 1e-3 else np.zeros_like(fast)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-9))

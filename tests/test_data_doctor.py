@@ -1,0 +1,348 @@
+"""--check_data promises: a sound data set passes, each fault that keeps an expert from learning is named with its clips
+and a remedy, and the exit code says which it was.
+
+Stores are written directly from drawn faces that talk, each with one fault planted.
+"""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io.wavfile
+
+import audio
+import train_syncnet
+from clips import filelists, manifest
+from clips.store import ClipWriter, as_stored
+from errors import UserError
+from evaluation.data_doctor import clips_finding
+from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Lags, agreement_by_lag
+from evaluation.survey import sampled
+from hparams import HParams
+from models import SyncNetExpert, export_official
+from toy import make_toy_clip
+
+IDENTITIES, CLIPS, SECONDS = 10, 2, 3.0
+VAL = "id9"
+FRAME = 640  # samples of sound
+HP = HParams()
+
+
+@pytest.fixture(scope="module")
+def toys() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Faces (75, 96, 96, 3) and speech of 20 clips by name."""
+    clips = {}
+    for identity in range(IDENTITIES):
+        for clip in range(CLIPS):
+            frames, speech = make_toy_clip(identity, clip, SECONDS)
+            # The box that a detector finds in these frames.
+            clips[f"id{identity}/clip{clip}"] = (
+                np.stack([cv2.resize(f[34:178, 48:147], (96, 96)) for f in frames]),
+                speech,
+            )
+    return clips
+
+
+def write_clip(root: Path, name: str, faces, speech, mel_columns=None, facts=None, sha256="") -> manifest.Row:
+    speech = as_stored(speech)
+    mel = audio.melspectrogram(speech, HP)
+    n = len(faces)
+    writer = ClipWriter(root / name, HP.fps, 96, HP.sample_rate, HP.jpeg_quality)
+    for face in faces:
+        writer.add_frame(face)
+    writer.close(speech, mel[:, :mel_columns], np.zeros((n, 4)), np.ones(n), {"fps": HP.fps} | (facts or {}))
+    columns = mel.shape[1]
+    return manifest.Row(
+        f"{name}.mp4", name, "kept", frames=n, mel_columns=columns, runs=[(0, n)], source_sha256=sha256 or name
+    )
+
+
+def write_store(root: Path, clips: dict, **of_clip) -> Path:
+    """clips: (faces, speech) by name; of_clip: more arguments of write_clip for clips called `id1_clip0` and so on."""
+    root.mkdir()
+    writer = manifest.ManifestWriter(root)
+    for name, (faces, speech) in clips.items():
+        writer.add(write_clip(root, name, faces, speech, **of_clip.get(name.replace("/", "_"), {})))
+    writer.close()
+    write_lists(root, list(clips))
+    return root
+
+
+def write_lists(root: Path, names: list[str]) -> None:
+    identities = {name.split("/")[0] for name in names}
+    filelists.write(root / "lists", names, {name: "val" if name == VAL else "train" for name in identities})
+
+
+@pytest.fixture(scope="module")
+def clean(toys, tmp_path_factory) -> Path:
+    return write_store(tmp_path_factory.mktemp("clean") / "store", toys)
+
+
+@pytest.fixture
+def check(capsys):
+    """check(root, *flags) -> (exit code, findings, all that was printed)."""
+
+    def run(root: Path, *flags):
+        data = ["--data_root", str(root), "--filelists", str(root / "lists"), "--device", "cpu"]
+        code = train_syncnet.main([*data, "--check_data", *flags])
+        said = capsys.readouterr().out.splitlines()
+        little = "note: little data for real faces"  # true of every store here
+        return code, [x for x in said if x.startswith(("problem: ", "note: ")) and not x.startswith(little)], said
+
+    return run
+
+
+@pytest.fixture
+def findings(toys, tmp_path, check):
+    """findings(changes, **of_clip): what is found in a store where `changes` takes the place of clips."""
+
+    def run(changes: dict, **of_clip):
+        code, found, _ = check(write_store(tmp_path / "store", toys | changes, **of_clip))
+        assert code == any(line.startswith("problem") for line in found)
+        return found
+
+    return run
+
+
+def the_only(found: list[str]) -> str:
+    assert len(found) == 1, found
+    return found[0]
+
+
+def delayed(speech: np.ndarray, frames: int) -> np.ndarray:
+    """The speech so many frames later; what then is missing is silent."""
+    samples = frames * FRAME
+    if samples >= 0:
+        return np.pad(speech, (samples, 0))[: len(speech)]
+    return np.pad(speech[-samples:], (0, -samples))
+
+
+# a sound data set
+
+
+def test_a_sound_data_set_passes(clean, check):
+    code, found, said = check(clean)
+    assert (code, found) == (0, [])
+    assert said[-1] == "OK: nothing found that would stop the expert from learning"
+    assert "looked at 20 clips, closely at 20 of them" in said
+
+
+def test_the_official_layout_is_checked_too(toys, tmp_path, check):
+    for name, (faces, speech) in toys.items():
+        (tmp_path / name).mkdir(parents=True)
+        for i, face in enumerate(faces):
+            cv2.imwrite(str(tmp_path / name / f"{i}.jpg"), face)
+        # One source had 30 fps, which the official code does not convert: its sound is shorter.
+        rate = 30 if name == "id4/clip1" else 25
+        pcm = (speech[: len(faces) * 16000 // rate] * 32767).astype(np.int16)
+        scipy.io.wavfile.write(tmp_path / name / "audio.wav", 16000, pcm)
+    write_lists(tmp_path, list(toys))
+    code, found, _ = check(tmp_path)
+    assert code == 1 and "id4/clip1" in the_only(found)
+    assert "3.00 s of picture at 25 fps, 2.50 s of sound" in found[0]
+
+
+def test_no_checkpoint_folder_is_needed_but_for_training(clean, capsys):
+    with pytest.raises(SystemExit):
+        train_syncnet.main(["--data_root", str(clean)])
+    assert "--checkpoint_dir is missing" in capsys.readouterr().err
+
+
+def test_a_wrong_folder_ends_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such folder: --data_root"):
+        train_syncnet.main(["--data_root", str(tmp_path / "x"), "--check_data", "--device", "cpu"])
+
+
+# offsets
+
+
+@pytest.mark.parametrize("lag, in_words, remedy", [(6, "6 frames late", "-0.24 s"), (-6, "6 frames early", "+0.24 s")])
+def test_an_offset_of_the_whole_data_set_is_measured(toys, findings, lag, in_words, remedy):
+    found = the_only(findings({name: (faces, delayed(speech, lag)) for name, (faces, speech) in toys.items()}))
+    assert found.startswith(f"problem: offset: the sound of the whole data set is {in_words}, over 20 clips")
+    assert f"Move the sound by {remedy}" in found
+
+
+def test_an_offset_of_some_clips_is_found_in_them(toys, findings):
+    off = ["id1/clip0", "id3/clip1", "id5/clip0"]
+    found = the_only(findings({name: (toys[name][0], delayed(toys[name][1], 8)) for name in off}))
+    assert re.match(r"problem: offset: 3 of \d+ clips with a clear answer have one, e.g. ", found)
+    # One clip's peak may be a frame beside the truth.
+    measured = dict(re.findall(r"(id\d/clip\d) \((\d+) frames late\)", found))
+    assert list(measured) == off and all(7 <= int(lag) <= 9 for lag in measured.values())
+
+
+def test_speech_of_other_clips_has_no_link_to_the_lips(toys, findings):
+    others = np.roll(list(toys), 3)
+    found = findings({name: (toys[name][0], toys[other][1]) for name, other in zip(toys, others, strict=True)})
+    assert "problem: no link between lips and sound at any lag in 20 clips" in the_only(found)
+
+
+def test_offsets_can_be_measured_with_an_expert(clean, tmp_path, check):
+    expert = tmp_path / "expert.pth"
+    export_official(SyncNetExpert(width=0.0625), expert)
+    code, found, said = check(clean, "--checkpoint_path", str(expert))
+    assert code == 1 and "The expert has not learnt these faces yet" in the_only(found)
+    assert any(line.startswith("offsets: ") and "by the expert" in line for line in said)
+
+
+def test_a_lag_is_positive_where_the_sound_comes_late():
+    mouth = np.random.default_rng(0).normal(size=200)
+    for lag in (-15, -3, 0, 7, 15):
+        assert LAGS[agreement_by_lag(mouth, np.roll(mouth, lag)).argmax()] == lag
+
+
+def test_a_lag_within_the_tolerance_or_of_few_clips_is_not_reported():
+    def curve(lag):
+        return np.exp(-(((LAGS - lag) / 2.0) ** 2))
+
+    for gauge in (LOUDNESS, EXPERT):
+        tolerated = gauge.corpus_tolerance
+        assert not Lags(gauge, range(50), [curve(tolerated)] * 50).corpus_is_off
+        assert Lags(gauge, range(50), [curve(tolerated + 1)] * 50).corpus_is_off
+        assert not Lags(gauge, range(5), [curve(9)] * 5).corpus_is_off
+    # Of a corpus that is off, only those clips are named that are off from the others.
+    mixed = Lags(EXPERT, range(50), [curve(9)] * 49 + [curve(0)])
+    assert mixed.corpus_lag == 9 and mixed.clips_off == {49: 0}
+
+
+def test_clips_too_short_still_or_silent_give_no_lag():
+    moving = np.random.default_rng(0).normal(size=200)
+    assert agreement_by_lag(moving[:40], moving[:40]) is None
+    assert agreement_by_lag(np.ones(200), moving) is None
+    assert agreement_by_lag(moving, np.full(200, -4.0)) is None
+
+
+# pictures
+
+
+def test_still_images_are_found(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    found = the_only(findings({"id2/clip0": (np.repeat(faces[:1], len(faces), axis=0), speech)}))
+    assert found.startswith("problem: the face does not move: 1 of 20 clips (5.0%), e.g. id2/clip0. ")
+
+
+def test_a_still_mouth_in_a_moving_face_is_found(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    masked = faces.copy()
+    masked[:, 48:] = faces[0, 48:]
+    found = the_only(findings({"id2/clip0": (masked, speech)}))
+    assert found.startswith("problem: the mouth does not move: 1 of 20 clips (5.0%), e.g. id2/clip0. ")
+
+
+@pytest.mark.parametrize("source_fps", [10, 12.5, 15])
+def test_frames_repeated_to_fill_a_low_frame_rate_are_found(toys, findings, source_fps):
+    faces, speech = toys["id2/clip0"]
+    shown = (np.floor(np.arange(75) * source_fps / 25) * 25 / source_fps).round().astype(int)
+    found = the_only(findings({"id2/clip0": (faces[shown], speech)}))
+    assert found.startswith("problem: frames are repeated") and "1 of 20 clips (5.0%), e.g. id2/clip0. " in found
+
+
+# sound and lengths
+
+
+def test_silence_is_found(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    mostly = speech.copy()
+    mostly[len(speech) // 10 :] = 0
+    found = findings({"id2/clip0": (faces, np.zeros_like(speech)), "id3/clip0": (faces, mostly)})
+    # The second shows the face of the first: that is no finding within one split.
+    assert len(found) == 2
+    assert found[0].startswith("problem: the sound is silent: 1 of 20 clips (5.0%), e.g. id2/clip0. ")
+    assert found[1].startswith("problem: the sound is silent for more than 80% of the clip: 1 of 20 clips")
+    assert "e.g. id3/clip0. " in found[1]
+
+
+def test_clips_stored_at_another_frame_rate_are_found(findings):
+    found = the_only(findings({}, id2_clip0={"facts": {"fps": 30}}))
+    assert found.startswith("problem: stored with fps=30, now it is 25") and "e.g. id2/clip0. " in found
+
+
+def test_sound_of_another_length_than_the_picture_is_found(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    found = the_only(findings({"id2/clip0": (faces, speech[: len(faces) * 16000 // 30])}))
+    assert "e.g. id2/clip0. " in found and "3.00 s of picture at 25 fps, 2.50 s of sound, 2.50 s of mel" in found
+
+
+def test_a_truncated_mel_is_found(findings):
+    found = the_only(findings({}, id2_clip0={"mel_columns": 181}))
+    assert "e.g. id2/clip0. " in found and "3.00 s of sound, 2.25 s of mel" in found
+
+
+# lists and splits
+
+
+def test_an_identity_in_two_splits_is_found(toys, clean, tmp_path, check):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "train.txt").write_text("\n".join(name for name in toys if name != "id9/clip0"))
+    (lists / "val.txt").write_text("id9/clip0\n")
+    code, found, _ = check(clean, "--filelists", str(lists))
+    assert code == 1 and "problem: identities in both train and val: 1, e.g. id9. " in the_only(found)
+
+
+def test_clips_of_one_source_file_in_two_splits_are_found(toys, findings):
+    same = {"sha256": "abc"}
+    found = the_only(findings({"id9/clip0": toys["id2/clip0"]}, id2_clip0=same, id9_clip0=same))
+    assert "pairs of clips with the same source file in both train and val: 1, e.g. id2/clip0 = id9/clip0. " in found
+
+
+def test_a_clip_encoded_again_in_another_split_is_found(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    rng = np.random.default_rng(0)
+    coarse = [cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1) for face in faces]
+    # A frame of the picture and of the sound is gone, and the sound is quieter, with a little noise.
+    noisy = 0.7 * speech[FRAME:] + rng.normal(0, 0.0005, len(speech) - FRAME)
+    found = the_only(findings({"id9/clip0": (np.stack(coarse[1:]), noisy.astype(np.float32))}))
+    assert "pairs of clips that look and sound the same in both train and val: 1, e.g. id2/clip0 = id9/clip0. " in found
+
+
+def test_listed_clips_that_are_absent_or_rejected_are_found(toys, tmp_path, check):
+    root = write_store(tmp_path / "store", toys)
+    writer = manifest.ManifestWriter(root)
+    writer.add(manifest.Row("id2/clip0.mp4", "id2/clip0", "rejected", reason="no face: none in 75 frames"))
+    writer.close()
+    write_lists(root, [*toys, "id4/gone"])
+    code, found, _ = check(root)
+    assert code == 1 and len(found) == 2
+    assert "in train.txt, but rejected by preprocess.py: 1 of 19 clips (5.3%), e.g. id2/clip0. " in found[0]
+    assert "in train.txt, but not in the store: 1 of 19 clips (5.3%), e.g. id4/gone. " in found[1]
+
+
+def test_a_damaged_clip_is_named_and_the_rest_looked_at(toys, tmp_path, check):
+    root = write_store(tmp_path / "store", toys)
+    (root / "id2/clip0.npz").write_bytes(b"torn")
+    code, found, said = check(root)
+    assert code == 1 and "cannot be read: 1 of 20 clips (5.0%), e.g. id2/clip0. " in the_only(found)
+    assert "looked at 20 clips, closely at 19 of them" in said
+
+
+def test_too_little_data_is_said(toys, clean, tmp_path, check):
+    few = [name for name in toys if name.split("/")[0] in ("id1", "id2", VAL)]
+    write_lists(tmp_path, few)
+    code, found, _ = check(clean, "--filelists", str(tmp_path / "lists"))
+    assert code == 1
+    assert the_only(found).startswith("problem: too little data: train has 4 clips, 2 identities, 0.2 minutes")
+
+
+def test_one_person_who_holds_most_minutes_is_a_note(toys, findings):
+    faces, speech = toys["id2/clip0"]
+    long = np.concatenate([faces, faces[::-1]] * 5), np.concatenate([speech, speech[::-1]] * 5)
+    found = the_only(findings({"id2/clip0": long}))
+    assert found.startswith("note: uneven: id2 holds 42% of the windows of 9 identities")
+
+
+def test_a_fault_in_less_than_one_clip_of_a_hundred_is_a_note():
+    assert (
+        str(clips_finding("is odd", ["a"], 100, "Mend it")) == "problem: is odd: 1 of 100 clips (1.0%), e.g. a. Mend it"
+    )
+    assert clips_finding("is odd", ["a"], 101, "Mend it").is_note
+
+
+def test_a_sample_depends_on_the_seed_only():
+    names = [str(i) for i in range(1000)]
+    assert sampled(names, 1000, seed=0) == names
+    assert sampled(names, 10, seed=0) == sampled(names, 10, seed=0) != sampled(names, 10, seed=1)
+    assert len(set(sampled(names, 10, seed=0))) == 10

@@ -1,0 +1,52 @@
+"""Says so when the expert learns nothing: its loss stays where guessing puts it, for days if nobody looks.
+
+Time goes in periods of `patience` samples. A period whose mean loss was no better than chance is worth a message if it
+is the 1st, 2nd, 4th, 8th … of the run, so that messages become rare. Which period it is follows from the step alone; of
+a resumed run's first period, the part that is left is judged.
+"""
+
+import math
+
+from hparams import HParams
+
+LEARNS = 0.01  # nats below chance that count as learning; the mean over a period scatters by far less
+
+
+class ChanceWatchdog:
+    """watchdog(step, means of the steps since the last call) -> what to tell the person, or None."""
+
+    def __init__(self, loss: str, chance: float, patience: int, batch_size: int, first_step: int):
+        """loss: name of the value to watch; chance: what guessing gives; patience: samples of a period."""
+        self.loss, self.chance = loss, chance
+        self.patience, self.batch_size = patience, batch_size
+        self._period = first_step * batch_size // patience
+        self._seen = []
+
+    def __call__(self, step: int, means: dict[str, float]) -> str | None:
+        self._seen.append(means[self.loss])
+        period = step * self.batch_size // self.patience
+        if period == self._period:
+            return None
+        mean = sum(self._seen) / len(self._seen)
+        self._period, self._seen = period, []
+        is_power_of_two = period & (period - 1) == 0
+        if not is_power_of_two or not mean > self.chance - LEARNS:
+            return None
+        return (
+            f"step {step}: after {step * self.batch_size:,} samples the expert still guesses: {self.loss} {mean:.3f}, "
+            f"chance is {self.chance:.3f}\n"
+            "  1. stop and look at the data: the same command with --check_data finds sound that is early or late,\n"
+            "     silence, still faces and wrong frame rates; a constant offset of a few frames is enough\n"
+            "  2. if the data is in order: lower syncnet_lr, raise syncnet_batch_size, use syncnet_loss=multiway\n"
+            "  3. if it is little, or has few identities: add some, the paper's expert had 29 hours"
+        )
+
+
+def expert_watchdog(hp: HParams, first_step: int) -> ChanceWatchdog:
+    share = hp.syncnet_positive_share if hp.syncnet_loss == "bce" else 0.5
+    return ChanceWatchdog("loss/bce", entropy(share), hp.syncnet_patience, hp.syncnet_batch_size, first_step)
+
+
+def entropy(share: float) -> float:
+    """The lowest cross entropy of a constant guess when `share` of the pairs are in sync; ln 2 for one in two."""
+    return sum(-p * math.log(p) for p in (share, 1 - share) if p > 0)
