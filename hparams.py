@@ -79,6 +79,10 @@ class HParams:
     syncnet_nsteps: int = 700_000  # steps, then training ends [ours, after the authors' 45 million samples]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
+    syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
+    syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
+    syncnet_colour: float = 0.2  # largest change of brightness and colour, full scale = 1; 0 = off [ours; code: 0]
+    syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -94,6 +98,7 @@ class HParams:
     sync_gate: float = 0.75  # mean E_sync on the val list that opens the gate of s_w; inf = open from the start [code]
     sync_start_step: int = 0  # step from which s_w is on, whatever the gate says; 0 = the gate alone decides [ours]
     disc_wt: float = 0.07  # s_g, weight of L_gen in the wav2lip_gan recipe [paper]
+    disc_start_step: int = 0  # step from which the discriminator trains and L_gen counts [ours; code: 0]
     disc_initial_learning_rate: float = 1e-4  # Adam, visual quality discriminator [paper]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
     eval_interval: int = 3_000  # steps [code]
@@ -135,6 +140,10 @@ PRESETS = {
         max_gap_frames=0,
         detect_max_side=0,
         syncnet_loss="bce",
+        syncnet_flip=0,
+        syncnet_shift_px=0,
+        syncnet_colour=0,
+        syncnet_blur=0,
         syncnet_lr=1e-3,
         syncnet_min_gap=1,
         reference_min_gap=1,
@@ -148,7 +157,8 @@ PRESETS = {
         width=0.25,
         num_workers=0,
         lr_decay="cosine",
-        sync_start_step=250,
+        sync_gate=float("inf"),
+        disc_start_step=300,
         syncnet_batch_size=32,
         syncnet_lr=1e-3,
         syncnet_min_gap=5,
@@ -157,7 +167,7 @@ PRESETS = {
         syncnet_checkpoint_interval=100,
         batch_size=4,
         initial_learning_rate=1e-3,
-        nsteps=800,
+        nsteps=1000,
         sample_interval=100,
         eval_interval=100,
         checkpoint_interval=100,

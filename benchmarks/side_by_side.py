@@ -14,7 +14,12 @@ import torch
 
 def parser(description: str) -> argparse.ArgumentParser:
     """The flag every benchmark has; description is its docstring."""
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=description,
+        # Measured beside other jobs on two cores: steps took up to 30 times longer with two threads than with one.
+        epilog="On a machine that does other work, set OMP_NUM_THREADS=1: more threads wait for each other.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument(
         "--repetitions",
         metavar="N",

@@ -232,6 +232,15 @@ def test_the_sync_loss_can_start_at_a_given_step_whatever_the_gate_says(expert):
     assert weights == [0, 0, 0.03, 0.03]
 
 
+def test_the_discriminator_rests_until_its_step(expert):
+    hp, device = resolve(overrides=GENERATOR + ",disc_start_step=1"), torch.device("cpu")
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
+    first, second = (recipe.step(random_batch()) for _ in range(2))
+    assert "loss/gan" not in first
+    assert "gan/disc_real" not in first
+    assert {"loss/gan", "gan/disc_real", "gan/disc_fake"} <= set(second)
+
+
 def test_the_generators_checkpoint_opens_without_its_hparams(gan):
     generator = load_generator(gan / "best.pth")
     assert generator.img_size == 96

@@ -11,6 +11,7 @@ from evaluation.expert_report import measure_expert
 from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, to_float
+from training.augment import augment
 from training.images import tile
 from training.loop import Evaluation
 from training.losses import all_pairs_bce, expert_bce, multiway_loss, p_sync, pair_p_sync
@@ -30,6 +31,7 @@ class ExpertRecipe:
         self.optimizers = {"expert": self.optimizer}
         self.learning_rates = {"expert": hp.syncnet_lr}
         self.hp = hp
+        self.steps = 0
         # of the checkpoints that are kept for it, the higher the better
         self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
 
@@ -65,20 +67,27 @@ class ExpertRecipe:
         return {"windows": tile(frames)}
 
     def state_dict(self) -> dict:
-        return {"best": self.best}
+        return {"best": self.best, "steps": self.steps}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best = dict(state["best"])
+        self.best, self.steps = dict(state["best"]), state["steps"]
 
     def _embed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of faces and speech, each (B, D)."""
-        speech, face = self.expert(batch["mel"].unsqueeze(1), expert_faces(to_float(batch["faces"])))
+        """Embeddings of augmented faces and of speech, each (B, D)."""
+        hp = self.hp
+        # Seeded by the step: what is drawn does not depend on what was drawn before.
+        rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
+        faces = augment(
+            to_float(batch["faces"]), rng, hp.syncnet_flip, hp.syncnet_shift_px, hp.syncnet_colour, hp.syncnet_blur
+        )
+        speech, face = self.expert(batch["mel"].unsqueeze(1), expert_faces(faces))
         return face, speech
 
     def _update(self, loss: torch.Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.steps += 1
 
 
 class MultiwayExpertRecipe(ExpertRecipe):

@@ -43,7 +43,7 @@ class Wav2LipRecipe:
         self.generator.train()
         self.sync_is_on = self.sync_is_on or 0 < self.hp.sync_start_step <= self.steps
         truth, _, generated = self._generate(batch)
-        weights = self._weights()
+        weights = self._weights()  # of this step
         losses = {"l1": reconstruction_loss(generated, truth)}
         if weights["sync"]:
             losses["sync"] = sync_loss(self._p_sync(generated, batch["mel"]))
@@ -57,7 +57,7 @@ class Wav2LipRecipe:
 
         named = {"loss/total": total, **{f"loss/{name}": loss for name, loss in losses.items()}}
         named["sync/weight"] = weights["sync"]
-        if self.adversary:
+        if weights["gan"]:
             named |= self.adversary.step(truth, generated)
         return named
 
@@ -114,5 +114,5 @@ class Wav2LipRecipe:
 
     def _weights(self) -> dict[str, float]:
         sync = self.hp.syncnet_wt if self.sync_is_on else 0.0
-        gan = self.hp.disc_wt if self.adversary else 0.0
+        gan = self.hp.disc_wt if self.adversary and self.steps >= self.hp.disc_start_step else 0.0
         return {"l1": 1 - sync - gan, "sync": sync, "gan": gan}

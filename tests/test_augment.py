@@ -1,0 +1,50 @@
+"""training/augment.py promises: windows change as a whole, within the stated limits, and the same way for one seed."""
+
+import torch
+
+from training.augment import augment, shift
+
+FACES = torch.rand(4, 3, 5, 12, 16)
+
+
+def augmented(**amounts) -> torch.Tensor:
+    off = {"flip": 0, "shift_px": 0, "colour": 0, "blur": 0}
+    return augment(FACES, torch.Generator().manual_seed(3), **(off | amounts))
+
+
+def test_nothing_is_changed_when_everything_is_off():
+    assert torch.equal(augmented(), FACES)
+
+
+def test_one_seed_gives_one_result_and_another_seed_another():
+    amounts = {"flip": 0.5, "shift_px": 2, "colour": 0.2, "blur": 0.5}
+    assert torch.equal(augmented(**amounts), augmented(**amounts))
+    assert not torch.equal(augmented(**amounts), augment(FACES, torch.Generator().manual_seed(4), **amounts))
+
+
+def test_a_mirrored_window_is_mirrored_in_every_frame():
+    assert torch.equal(augmented(flip=1), FACES.flip(-1))
+
+
+def test_a_shift_moves_down_and_right_and_repeats_the_edge():
+    moved = shift(FACES, [[0, 0], [2, 0], [0, -1], [1, 3]], reach=3)
+    assert torch.equal(moved[0], FACES[0])
+    assert torch.equal(moved[1][..., 2:, :], FACES[1][..., :-2, :])
+    assert torch.equal(moved[1][..., 0, :], FACES[1][..., 0, :])
+    assert torch.equal(moved[2][..., :-1], FACES[2][..., 1:])
+    assert torch.equal(moved[3][..., 1:, 3:], FACES[3][..., :-1, :-3])
+
+
+def test_colours_change_alike_in_all_frames_and_stay_in_range():
+    changed = augmented(colour=0.2)
+    assert 0 <= changed.min() <= changed.max() <= 1
+    grey = augment(torch.full((2, 3, 5, 4, 4), 0.5), torch.Generator(), 0, 0, 0.2, 0)
+    assert torch.equal(grey, grey[:, :, :1, :1, :1].expand_as(grey))
+    assert (grey - 0.5).abs().max() <= 0.2
+    assert len(grey.unique()) > 2
+
+
+def test_blurring_keeps_the_mean_and_loses_detail():
+    blurred = augmented(blur=1)
+    assert torch.allclose(blurred.mean(dim=(-1, -2)), FACES.mean(dim=(-1, -2)), atol=0.05)
+    assert blurred.std() < 0.6 * FACES.std()

@@ -1,0 +1,52 @@
+"""Changes to a window of faces that leave its speech as it was, so that the expert looks at the mouth and nothing else.
+
+A generator is taught by the expert's gradients: what the expert takes for a mouth but no person does (stripes, a
+bright line), the generator learns to draw. Shifted, recoloured and blurred windows make such shortcuts worthless.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def augment(
+    faces: torch.Tensor, rng: torch.Generator, flip: float, shift_px: int, colour: float, blur: float
+) -> torch.Tensor:
+    """faces (B, 3, T, H, W) in [0, 1] -> the same shape; all T frames of a window are changed alike.
+
+    flip, blur: share of the windows that are mirrored, that lose their fine detail (half the resolution).
+    shift_px: largest shift of the crop, with the edge repeated. colour: largest change of brightness and of each
+    channel's gain. rng: on the CPU, so that every device draws the same. All zero: unchanged.
+    """
+    batch, device = len(faces), faces.device
+
+    def chosen(share: float) -> torch.Tensor:
+        return (torch.rand(batch, generator=rng) < share).to(device).view(-1, 1, 1, 1, 1)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return (2 * torch.rand(*shape, generator=rng) - 1).to(device)
+
+    if flip:
+        faces = torch.where(chosen(flip), faces.flip(-1), faces)
+    if shift_px:
+        faces = shift(faces, torch.randint(-shift_px, shift_px + 1, (batch, 2), generator=rng).tolist(), shift_px)
+    if blur:
+        frames = faces.transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
+        coarse = F.interpolate(F.avg_pool2d(frames, 2), size=frames.shape[-2:], mode="bilinear")
+        faces = torch.where(chosen(blur), coarse.view(faces.transpose(1, 2).shape).transpose(1, 2), faces)
+    if colour:
+        gain = 1 + colour * uniform(batch, 3, 1, 1, 1)
+        faces = (faces * gain + colour * uniform(batch, 1, 1, 1, 1) / 2).clamp(0, 1)
+    return faces
+
+
+def shift(faces: torch.Tensor, offsets: list[list[int]], reach: int) -> torch.Tensor:
+    """faces (B, 3, T, H, W), each moved by its own (down, right) px of at most `reach`, its edge repeated."""
+    height, width = faces.shape[-2:]
+    padded = F.pad(faces.flatten(1, 2), (reach,) * 4, mode="replicate").view(
+        *faces.shape[:3], height + 2 * reach, width + 2 * reach
+    )
+    moved = [
+        window[..., reach - down : reach - down + height, reach - right : reach - right + width]
+        for window, (down, right) in zip(padded, offsets, strict=True)
+    ]
+    return torch.stack(moved)
