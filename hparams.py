@@ -89,6 +89,7 @@ class HParams:
     syncnet_eval_windows: int = 64  # consecutive windows of each val clip per evaluation, at most [ours]
 
     # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
+    speech_encoder_init: str = "random"  # random | expert: starts as the expert's own [ours; code: random]
     batch_size: int = 16  # windows per step [code; paper: 80]
     initial_learning_rate: float = 1e-4  # Adam, generator [paper]
     beta1: float = 0.5  # Adam, generator and discriminator [paper]
@@ -122,6 +123,7 @@ class HParams:
 
 CHOICES = {
     "lr_decay": ("none", "cosine"),
+    "speech_encoder_init": ("random", "expert"),
     "syncnet_loss": ("bce", "multiway"),
     "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
     "img_size": (96, 192, 288, 384),

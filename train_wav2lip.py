@@ -14,7 +14,7 @@ from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
-from models import load_expert, load_generator, load_visual_discriminator
+from models import as_generators, load_expert, load_generator, load_visual_discriminator
 from training import script
 from training.checkpoint import copy_weights
 from training.loop import Intervals
@@ -43,6 +43,9 @@ def main(argv=None):
 
     # networks, optimisers, and where to begin
     recipe = RECIPES[args.recipe](hp, expert, device)
+    if hp.speech_encoder_init == "expert":
+        speech_encoder = recipe.networks["generator"].audio_encoder
+        copy_weights(as_generators(expert.audio_encoder), speech_encoder, args.syncnet_checkpoint_path)
     if args.disc_checkpoint_path:
         discriminator = load_visual_discriminator(args.disc_checkpoint_path)
         copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)

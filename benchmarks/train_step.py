@@ -28,11 +28,12 @@ from models.inputs import expert_faces, generator_faces, to_float
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 
 Step = Callable[[], dict]
+NO_AUGMENTATION = "syncnet_flip=0,syncnet_shift_px=0,syncnet_colour=0,syncnet_blur=0"  # the original has none
 
 
 def main(argv=None):
     args = parse_args(argv)
-    hp = hparams.resolve(overrides=f"width={args.width},batch_size={args.batch_size},sync_gate=inf")
+    hp = hparams.resolve(overrides=f"width={args.width},batch_size={args.batch_size},sync_gate=inf,{NO_AUGMENTATION}")
     device = usable_device(args.device)
     torch.manual_seed(hp.seed)
 

@@ -101,7 +101,9 @@ def pairs_of(clip: EmbeddedClip, min_gap: int) -> tuple[np.ndarray, np.ndarray]:
 
 def p_sync(face: np.ndarray, speech: np.ndarray) -> np.ndarray:
     """P_sync of every face (n, D) with every speech (m, D), (n, m); the embeddings have length 1."""
-    return np.clip(face.astype(np.float64) @ speech.astype(np.float64).T, 0, 1)  # rounding can lift a cosine above 1
+    cosine = face.astype(np.float64) @ speech.astype(np.float64).T
+    # To what float32 embeddings are good for: further digits would break the ties of an expert that has collapsed.
+    return np.clip(np.round(cosine, 7), 0, 1)
 
 
 def share_above(right: np.ndarray, others: np.ndarray, counts: np.ndarray) -> float:

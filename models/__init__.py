@@ -11,6 +11,7 @@ from models.loading import (
     load_syncnet_v2,
     load_visual_discriminator,
 )
+from models.speech_encoder import as_generators
 from models.syncnet_v2 import SyncNetV2
 from models.visual_discriminator import VisualDiscriminator
 
@@ -20,6 +21,7 @@ __all__ = [
     "SyncNetExpert",
     "SyncNetV2",
     "VisualDiscriminator",
+    "as_generators",
     "export_official",
     "load_expert",
     "load_generator",

@@ -31,3 +31,9 @@ class SpeechEncoder(nn.Sequential):
         embedding = scaled(WIDEST, width)
         layers += [ConvBlock(channels, embedding, 3, padding=0), ConvBlock(embedding, embedding, 1)]  # 1 x 1
         super().__init__(*layers)
+
+
+def as_generators(expert: SpeechEncoder) -> nn.Sequential:
+    """The expert's layers that a generator's speech encoder has too: all but the last stage's second residual block."""
+    *first, _, embedding, last = expert
+    return nn.Sequential(*first, embedding, last)

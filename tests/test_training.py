@@ -241,6 +241,18 @@ def test_the_discriminator_rests_until_its_step(expert):
     assert {"loss/gan", "gan/disc_real", "gan/disc_fake"} <= set(second)
 
 
+def test_the_generators_speech_encoder_can_start_as_the_experts(store, expert, tmp_path):
+    hp = GENERATOR + ",initial_learning_rate=1e-9,speech_encoder_init=expert"
+    train_generator(store, expert / "best.pth", tmp_path, 1, hp=hp)
+    ours = load_generator(tmp_path / "best.pth").audio_encoder
+    theirs = load_expert(expert / "best.pth").audio_encoder
+    weights = [[p for p in e.parameters() if p.dim() == 4] for e in (ours, theirs)]
+    weights[1].pop(-3)  # the expert's last 3 x 3 stage has one residual block more
+    assert len(weights[0]) == 13
+    for our, their in zip(*weights, strict=True):
+        torch.testing.assert_close(our, their, atol=1e-7, rtol=0)
+
+
 def test_the_generators_checkpoint_opens_without_its_hparams(gan):
     generator = load_generator(gan / "best.pth")
     assert generator.img_size == 96
