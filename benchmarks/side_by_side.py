@@ -30,6 +30,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     return p
 
 
+def command_line(module: str, argv: list[str] | None) -> str:
+    """What was typed, for the record."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+
+
 def positive(kind: type) -> Callable:
     """An argparse type: a number of this kind above zero."""
 
@@ -54,7 +59,7 @@ class SideBySide:
     """
 
     def __init__(self, module: str, argv: list[str] | None, args: argparse.Namespace, per: str):
-        self._command = shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+        self._command = command_line(module, argv)
         self._args, self._per, self._results = args, per, []
         self._row("", "ours", "original", "ours", "original", "ours/original", "range of pairs")
         self._row("", f"ms/{per}", f"ms/{per}", f"{per}s/s", f"{per}s/s", "times", "ours/original")

@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from benchmarks import loader, train_step
+from benchmarks import expert_recipes, loader, train_step
 from errors import UserError
 
 SMALLEST = {
@@ -33,3 +34,30 @@ def test_the_last_line_is_json_with_both_times_and_their_ratio(benchmark, capsys
 def test_a_folder_that_is_no_store_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="holds no clip store: --data_root takes"):
         loader.main(["--data_root", str(tmp_path)])
+
+
+def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store, tmp_path, capsys):
+    argv = ["default", "faithful", "hot: syncnet_lr=0.01", "--data_root", str(store), "--outdir", str(tmp_path)]
+    argv += ["--filelists", str(store / "lists"), "--samples", "16", "--every", "8", "--batch", "4"]
+    argv += ["--width", "0.0625", "--seeds", "0", "1"]
+    results = []
+    for _ in range(2):
+        expert_recipes.main(argv)
+        out = capsys.readouterr().out
+        results.append(json.loads(out.splitlines()[-1])["results"])
+        assert ("step 2:" in out) == (len(results) == 1)
+    assert results[0] == results[1]
+    assert [result["recipe"] for result in results[0]] == ["default", "faithful", "hot"]
+    assert all(len(result["bce"]["last"]) == 2 for result in results[0])
+    assert (tmp_path / "curves.png").stat().st_size > 0
+    assert "| hot |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_mark_is_reached_when_it_is_kept_at_the_next_evaluation():
+    curve = expert_recipes.Curve(np.array([0, 10, 20, 30]), np.arange(4) / 2, np.array([0.5, 0.8, 0.7, 0.9]))
+    assert expert_recipes.reached(curve, 0.75, higher=True) == (30, 1.5)
+    assert expert_recipes.reached(curve, 0.7, higher=True) == (10, 0.5)
+    assert expert_recipes.reached(curve, 0.95, higher=True) is None
+    assert expert_recipes.reached(curve, 0.75, higher=False) is None
+    assert expert_recipes.needed([None, (10_000, 1.5), (30_000, 2)]) == "30.0k (2.0)"
+    assert expert_recipes.needed([None, None, (30_000, 2)]) == "never"

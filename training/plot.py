@@ -26,22 +26,22 @@ def main(argv=None):
     print(f"curves: {args.outfile}")
 
 
-def read_curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """(steps, values) by tag, from the event log a training script left in its checkpoint folder."""
+def read_events(run: Path) -> dict[str, list[tuple[float, int, float]]]:
+    """Scalar events (wall_time in s, step, value) by tag, from the log that a training script left in its folder."""
     folder = run / "tensorboard"
     if not folder.is_dir():
         raise UserError(f"{run}: no curves in it: name the --checkpoint_dir of a training run")
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    events = {tag: log.Scalars(tag) for tag in log.Tags()["scalars"] if not tag.startswith(HIDDEN)}
-    return {tag: ([e.step for e in points], [e.value for e in points]) for tag, points in events.items()}
+    return {tag: [(e.wall_time, e.step, e.value) for e in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
 
 
 def plot(runs: dict[str, Path], outfile: Path) -> None:
     """One panel for each quantity of each run; training and validation of the same quantity share a panel."""
     panels = {}
     for name, run in runs.items():
-        for tag, curve in read_curves(run).items():
-            panels.setdefault(f"{name}: {tag.split('/')[-1]}", {})[tag] = curve
+        for tag, events in read_events(run).items():
+            if not tag.startswith(HIDDEN):
+                panels.setdefault(f"{name}: {tag.split('/')[-1]}", {})[tag] = events
     if not panels:
         raise UserError(f"{', '.join(map(str, runs.values()))}: the event log is still empty")
     columns = min(3, len(panels))
@@ -50,7 +50,8 @@ def plot(runs: dict[str, Path], outfile: Path) -> None:
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     for ax, (title, curves) in zip(axes.flat, panels.items(), strict=False):
-        for tag, (steps, values) in sorted(curves.items()):
+        for tag, events in sorted(curves.items()):
+            _, steps, values = zip(*events, strict=True)
             ax.plot(steps, values, label=tag, marker="o" if tag.startswith("val/") else None, markersize=3)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("step")

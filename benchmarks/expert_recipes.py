@@ -1,0 +1,200 @@
+"""How fast recipes of the lip-sync expert learn, on equal data, width and samples: the curves behind docs/expert.md.
+
+    python -m benchmarks.expert_recipes --samples 20000 --seeds 0 1 2 default faithful
+    python -m benchmarks.expert_recipes --data_root data/real --filelists filelists/real --samples 100000 \\
+        default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
+
+A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. Without --data_root it makes
+a toy corpus harder than the demo's: noise, head motion, lighting; a fifth of the identities is held out.
+Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen needed
+import matplotlib.pyplot as plt
+import numpy as np
+
+import hparams
+import preprocess
+import train_syncnet
+from benchmarks.side_by_side import command_line, machine_facts, positive
+from errors import UserError, run_script
+from toy import ToyStyle, make_toy_corpus
+from training.checkpoint import found_in
+from training.plot import read_events
+
+HARD = ToyStyle(noise=1.0, head_motion=1.0, lighting=1.0)
+TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS = 50, 2, 4.0
+TOY_HPARAMS = "face_detector=dlib,val_share=0.2,test_share=0"
+# what a small study needs: narrow networks, evaluations often enough for a curve, in this process
+STUDY = "width={width},num_workers=0,sample_interval=0,keep_checkpoints=1,syncnet_eval_windows=32"
+# tag of the curve, whether higher is better, and the marks a run may reach
+MARKS = {
+    "val/accuracy": (True, (0.75, 0.9)),
+    "val/pair_accuracy": (True, (0.75, 0.85)),
+    "val/offset_accuracy": (True, (0.75, 0.95)),
+    "val/bce": (False, (0.4, 0.25)),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run over training: samples seen, minutes gone by (evaluations included), values."""
+
+    samples: np.ndarray
+    minutes: np.ndarray
+    values: np.ndarray
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    recipes = dict(recipe_of(text) for text in args.recipes)
+    out = Path(args.outdir)
+    data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out)
+    runs = {}
+    for seed in args.seeds:  # seeds outside: cut short, every recipe has been run as often
+        for name, (preset, overrides) in recipes.items():
+            folder = out / name.replace(" ", "_") / f"seed{seed}"
+            train(folder, data_root, lists, preset, overrides, seed, args)
+            runs.setdefault(name, []).append(curves_of(folder, batch_size(preset, overrides, args)))
+    results = [summary(name, curves) for name, curves in runs.items()]
+    draw(runs, out / "curves.png")
+    table = markdown(results)
+    (out / "table.md").write_text(table, encoding="utf-8")
+    print(f"\n{table}\ncurves: {out / 'curves.png'}")
+    line = {"command": command_line("benchmarks.expert_recipes", argv), "settings": vars(args)}
+    print(json.dumps({**line, "machine": machine_facts("cpu"), "results": results}))
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help='default, a preset, or "NAME: hparams"')
+    parser.add_argument("--data_root", metavar="DIR", help="clip store (a toy corpus)")
+    parser.add_argument(
+        "--filelists", metavar="DIR", default="filelists", help="its train.txt and val.txt (%(default)s)"
+    )
+    parser.add_argument("--outdir", metavar="DIR", default="results/expert_recipes", help="(%(default)s)")
+    parser.add_argument("--seeds", metavar="N", type=int, nargs="+", default=[0], help="(%(default)s)")
+    parser.add_argument("--samples", metavar="N", type=positive(int), default=20_000, help="a run (%(default)s)")
+    parser.add_argument("--every", metavar="N", type=positive(int), default=1600, help="samples between evaluations")
+    parser.add_argument("--width", metavar="X", type=positive(float), default=0.25, help="(%(default)s)")
+    parser.add_argument("--batch", metavar="N", type=positive(int), default=64, help="windows a step (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def recipe_of(text: str) -> tuple[str, tuple[str | None, str]]:
+    """Name, and the preset and overrides it stands for."""
+    name, colon, overrides = (part.strip() for part in text.partition(":"))
+    if colon:
+        return name, (None, overrides)
+    return name, (None if name == "default" else name, "")
+
+
+def toy_store(out: Path) -> tuple[Path, Path]:
+    """Store and lists of the hard toy corpus; made once."""
+    store, lists = out / "toy_store", out / "toy_lists"
+    if not (lists / "val.txt").exists():
+        make_toy_corpus(out / "toy_corpus", TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS, style=HARD)
+        data = ["--data_root", str(out / "toy_corpus"), "--preprocessed_root", str(store), "--filelists", str(lists)]
+        preprocess.main([*data, "--hparams", TOY_HPARAMS])
+    return store, lists
+
+
+def batch_size(preset: str | None, overrides: str, args) -> int:
+    return hparams.resolve(preset, f"syncnet_batch_size={args.batch},{overrides}").syncnet_batch_size
+
+
+def train(folder: Path, data_root, lists, preset: str | None, overrides: str, seed: int, args) -> None:
+    per_step = batch_size(preset, overrides, args)
+    steps, every = args.samples // per_step, max(args.every // per_step, 1)
+    intervals = f"syncnet_eval_interval={every},syncnet_checkpoint_interval={every}"
+    settings = f"{STUDY.format(width=args.width)},syncnet_batch_size={args.batch},{intervals},seed={seed}"
+    done = max(found_in(folder), default=0)
+    if done >= steps:
+        return
+    flags = ["--resume"] if done else []
+    data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
+    if preset:
+        flags += ["--preset", preset]
+    train_syncnet.main([*data, *flags, "--hparams", f"{settings},syncnet_nsteps={steps},{overrides}"])
+
+
+def curves_of(folder: Path, samples_per_step: int) -> dict[str, Curve]:
+    curves = {}
+    for tag, events in read_events(folder).items():
+        if tag in MARKS:
+            wall, step, value = (np.array(column, float) for column in zip(*events, strict=True))
+            curves[tag] = Curve(step * samples_per_step, (wall - wall[0]) / 60, value)
+    if not curves:
+        raise UserError(f"{folder}: its event log holds no evaluation, delete the folder and run again")
+    return curves
+
+
+def reached(curve: Curve, mark: float, higher: bool) -> tuple[float, float] | None:
+    """Samples and minutes at the first evaluation that keeps the mark at the next one too, if there is a next."""
+    good = curve.values >= mark if higher else curve.values <= mark
+    kept = good & np.append(good[1:], True)
+    if not kept.any():
+        return None
+    first = int(kept.argmax())
+    return float(curve.samples[first]), float(curve.minutes[first])
+
+
+def summary(name: str, seeds: list[dict[str, Curve]]) -> dict:
+    """Per quantity the last value of each seed, and for each mark what each seed needed (null: never reached)."""
+    result = {"recipe": name, "minutes": [float(curves["val/bce"].minutes[-1]) for curves in seeds]}
+    for tag, (higher, marks) in MARKS.items():
+        curves = [seed[tag] for seed in seeds]
+        reach = {str(mark): [reached(curve, mark, higher) for curve in curves] for mark in marks}
+        result[tag.removeprefix("val/")] = {"last": [float(curve.values[-1]) for curve in curves], "reached": reach}
+    return result
+
+
+def markdown(results: list[dict]) -> str:
+    """Medians over the seeds: the last values, then thousands of samples (minutes) until each mark."""
+    names = [tag.removeprefix("val/") for tag in MARKS]
+    marks = [(name, str(mark)) for name, (_, values) in zip(names, MARKS.values(), strict=True) for mark in values]
+    header = ["recipe", *names, *(f"{name} {mark}" for name, mark in marks), "minutes"]
+    rows = [header, ["---"] * len(header)]
+    for result in results:
+        row = [result["recipe"], *(f"{median(result[name]['last']):.3f}" for name in names)]
+        row += [needed(result[name]["reached"][mark]) for name, mark in marks]
+        rows.append([*row, f"{median(result['minutes']):.1f}"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def needed(seeds: list[tuple[float, float] | None]) -> str:
+    """Median thousands of samples (minutes); a seed that never got there counts as later than any other."""
+    inf = float("inf")
+    samples, minutes = (median(values) for values in zip(*(seed or (inf, inf) for seed in seeds), strict=True))
+    return "never" if samples == inf else f"{samples / 1000:.1f}k ({minutes:.1f})"
+
+
+def draw(runs: dict[str, list[dict[str, Curve]]], path: Path) -> None:
+    """One panel per quantity over samples: a colour per recipe, a line per seed."""
+    figure, axes = plt.subplots(1, len(MARKS), figsize=(5 * len(MARKS), 4))
+    for ax, (tag, (_, marks)) in zip(axes, MARKS.items(), strict=True):
+        for colour, (name, seeds) in enumerate(runs.items()):
+            for k, curves in enumerate(seeds):
+                label = name if k == 0 else None
+                ax.plot(curves[tag].samples, curves[tag].values, color=f"C{colour}", label=label, alpha=0.8)
+        for mark in marks:
+            ax.axhline(mark, color="grey", linewidth=0.5)
+        ax.set_title(f"held-out {tag.removeprefix('val/')}", fontsize=10)
+        ax.set_xlabel("windows seen")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run_script(main)
