@@ -229,6 +229,16 @@ def test_a_stream_that_changes_its_size_midway_keeps_the_first(tmp_path):
     assert max(frame[28:44].mean() for frame in frames) < 8
 
 
+def test_a_bare_stream_without_times_has_its_length_counted(tmp_path):
+    with av.open(str(tmp_path / "a.h264"), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(10):
+            container.mux(stream.encode(to_yuv420p(grey(20 * i, 48, 64), VideoReformatter())))
+        container.mux(stream.encode())
+    assert probe(tmp_path / "a.h264").duration_s == pytest.approx(10 / 25)
+
+
 def test_cover_art_is_not_video(tmp_path):
     path = mux(tmp_path / "song.m4a", sounds=[(0, click(0.5, 1.0))], format="mp4", cover=grey(99))
     assert abs(click_time(read_audio(path)) - 0.5) < 0.001

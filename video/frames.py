@@ -54,7 +54,10 @@ def scanned_duration(path) -> Fraction:
     """Seconds of picture found by walking through the file without decoding it."""
     with open_media(path) as container:
         stream = video_stream(container, path)
-        spans = [(p.pts, p.pts + (p.duration or 0)) for p in container.demux(stream) if p.pts is not None]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        spans = [(p.pts, p.pts + (p.duration or 0)) for p in packets if p.pts is not None]
+        if not spans:  # a bare stream, such as .h264, has no times at all
+            return len(packets) / average_rate(stream)
         starts, ends = zip(*spans, strict=True)
         return (max(ends) - min(starts)) * stream.time_base
 
