@@ -22,7 +22,7 @@ class Wav2LipRecipe:
     def __init__(self, hp: HParams, expert: torch.nn.Module, device: torch.device, adversary: Adversary | None = None):
         """expert: frozen and in eval mode, as models.load_expert returns it."""
         self.hp, self.adversary = hp, adversary
-        self.expert = expert.to(device)
+        self.expert = expert.to(device, memory_format=torch.channels_last)
         # channels_last is what convolutions are fastest with, on CPUs too: a quarter off a step here.
         self.generator = Generator(hp.img_size, hp.width).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(
