@@ -37,7 +37,7 @@ from video import read_frames
 
 IDENTITIES, CLIPS, SECONDS = 80, 1, 3.6
 # Heads that move about as much as in real clips: in a nearly still picture, copying the reference is hard to beat.
-STYLE = ToyStyle(head_motion=0.5)
+STYLE = ToyStyle(head_motion=0.7)
 SAMPLES = 256  # held-out windows the generator is measured on
 SHOWN_FRAMES = range(40, 88, 6)  # of the videos, in frames.png
 
