@@ -1,7 +1,7 @@
 """Everything this project does, on a corpus it makes itself: `make demo`, or `python demo.py`.
 
 Toy corpus -> preprocess -> expert -> generator with GAN -> inference with speech no network has heard -> report.
-Needs no data, no GPU and no download; about ten minutes on two cores. What it makes is in results/demo/: report.md,
+Needs no data, no GPU and no download; about twelve minutes on two cores. What it makes is in results/demo/: report.md,
 curves.png, frames.png and the videos. Running it again starts anew.
 """
 
