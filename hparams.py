@@ -61,8 +61,6 @@ class HParams:
     # --- training, both scripts -------------------------------------------------------------------------------------
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
-    lr_warmup_steps: int = 0  # steps over which learning rates rise from 0; 0 = off [ours]
-    lr_decay: str = "none"  # none | cosine: falls to 0 at the last step, so set the steps to what you will run [ours]
     log_interval: int = 10  # steps between points on the training curves [ours]
     sample_interval: int = 1000  # steps between grids of sample images; 0 = off [code: 3000]
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
@@ -73,10 +71,12 @@ class HParams:
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
     syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; 0 = BCE of all pairs only [ours]
-    syncnet_lr: float = 1e-4  # Adam [code; paper: 1e-3]
+    syncnet_lr: float = 1e-3  # Adam [paper; code: 1e-4]; narrow networks take 3e-3
+    syncnet_warmup_steps: int = 100  # steps over which the learning rate rises from 0 [ours; code: 0]
+    syncnet_decay: str = "cosine"  # none | cosine: falls to 0 at syncnet_nsteps: set that to what you will run [ours]
     syncnet_beta1: float = 0.9  # Adam [code]
     syncnet_beta2: float = 0.999  # Adam [code]
-    syncnet_nsteps: int = 700_000  # steps, then training ends [ours, after the authors' 45 million samples]
+    syncnet_nsteps: int = 100_000  # steps, then training ends [ours; authors: 45 million samples, 700_000 steps]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
@@ -94,6 +94,8 @@ class HParams:
     initial_learning_rate: float = 1e-4  # Adam, generator [paper]
     beta1: float = 0.5  # Adam, generator and discriminator [paper]
     beta2: float = 0.999  # Adam, generator and discriminator [paper]
+    warmup_steps: int = 0  # steps over which both learning rates rise from 0 [ours]
+    decay: str = "none"  # none | cosine: falls to 0 at nsteps [ours]
     nsteps: int = 300_000  # steps, then training ends [ours]
     syncnet_wt: float = 0.03  # s_w, weight of E_sync once its gate is open [paper]
     sync_gate: float = 0.75  # mean E_sync on the val list that opens the gate of s_w; inf = open from the start [code]
@@ -122,7 +124,8 @@ class HParams:
 
 
 CHOICES = {
-    "lr_decay": ("none", "cosine"),
+    "syncnet_decay": ("none", "cosine"),
+    "decay": ("none", "cosine"),
     "speech_encoder_init": ("random", "expert"),
     "syncnet_loss": ("bce", "multiway"),
     "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
@@ -146,7 +149,9 @@ PRESETS = {
         syncnet_shift_px=0,
         syncnet_colour=0,
         syncnet_blur=0,
-        syncnet_lr=1e-3,
+        syncnet_warmup_steps=0,
+        syncnet_decay="none",
+        syncnet_nsteps=700_000,
         syncnet_min_gap=1,
         reference_min_gap=1,
         batch_size=80,
@@ -158,14 +163,13 @@ PRESETS = {
         test_share=0.06,
         width=0.25,
         num_workers=0,
-        lr_decay="cosine",
+        decay="cosine",
         speech_encoder_init="expert",
         syncnet_wt=0.006,
         sync_gate=0,
         sync_start_step=400,
         disc_start_step=600,
         syncnet_batch_size=32,
-        syncnet_lr=1e-3,
         syncnet_min_gap=5,
         syncnet_nsteps=900,
         syncnet_eval_interval=100,

@@ -63,6 +63,8 @@ def main(argv=None):
         intervals=Intervals(
             hp.log_interval, hp.sample_interval, hp.syncnet_eval_interval, hp.syncnet_checkpoint_interval
         ),
+        warmup_steps=hp.syncnet_warmup_steps,
+        decay=hp.syncnet_decay,
         watch=expert_watchdog(hp, first_step),
     )
     print(f"the expert after the last step, on the val list:\n{evaluation.summary}")

@@ -62,6 +62,8 @@ def main(argv=None):
         first_step=first_step,
         last_step=hp.nsteps,
         intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
+        warmup_steps=hp.warmup_steps,
+        decay=hp.decay,
     )
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")

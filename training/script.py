@@ -89,9 +89,14 @@ def run(
     first_step,
     last_step,
     intervals: Intervals,
+    warmup_steps: int,
+    decay: str,
     watch=None,
 ):
-    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch: see `train`."""
+    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch: see `train`.
+
+    warmup_steps, decay: see `rate_at`.
+    """
     if first_step >= last_step:
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
@@ -109,7 +114,7 @@ def run(
             first_step=first_step,
             last_step=last_step,
             device=device,
-            rate_at=partial(rate_at, last_step=last_step, warmup_steps=hp.lr_warmup_steps, decay=hp.lr_decay),
+            rate_at=partial(rate_at, last_step=last_step, warmup_steps=warmup_steps, decay=decay),
             watch=watch,
         )
     finally:
