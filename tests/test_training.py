@@ -99,7 +99,7 @@ def test_resuming_says_what_differs(store, expert, tmp_path, capsys):
     flags = ["--resume", "--filelists", str(tmp_path / "lists")]
     train_expert(store, tmp_path, 3, *flags, hp=EXPERT + ",syncnet_lr=0.5")
     said = capsys.readouterr().out
-    assert "syncnet_lr: 0.0001 -> 0.5" in said
+    assert "syncnet_lr: 0.001 -> 0.5" in said
     assert "resuming with other data" in said
 
 
