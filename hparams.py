@@ -170,6 +170,7 @@ PRESETS = {
         sync_start_step=400,
         disc_start_step=600,
         syncnet_batch_size=32,
+        syncnet_warmup_steps=0,
         syncnet_min_gap=5,
         syncnet_nsteps=900,
         syncnet_eval_interval=100,
