@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from errors import UserError
 
+INF = float("inf")
+
 
 @dataclass(frozen=True)
 class HParams:
@@ -69,10 +71,11 @@ class HParams:
     syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
+    syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
     syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; 0 = BCE of all pairs only [ours]
-    syncnet_lr: float = 1e-3  # Adam [paper; code: 1e-4]; narrow networks take 3e-3
-    syncnet_warmup_steps: int = 100  # steps over which the learning rate rises from 0 [ours; code: 0]
+    syncnet_lr: float = 1e-3  # Adam; narrow networks take 3e-3 [paper; code: 1e-4]
+    syncnet_warmup_steps: int = 100  # steps of rising learning rate, at most a fifth of all [ours; code: 0]
     syncnet_decay: str = "cosine"  # none | cosine: falls to 0 at syncnet_nsteps: set that to what you will run [ours]
     syncnet_beta1: float = 0.9  # Adam [code]
     syncnet_beta2: float = 0.999  # Adam [code]
@@ -81,11 +84,12 @@ class HParams:
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
-    syncnet_colour: float = 0.2  # largest change of brightness and colour, full scale = 1; 0 = off [ours; code: 0]
+    syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
+    syncnet_eval_min_gap: int = 2  # frames between face and speech from which a pair is evaluated as off sync [ours]
     syncnet_eval_windows: int = 64  # consecutive windows of each val clip per evaluation, at most [ours]
 
     # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
@@ -94,7 +98,7 @@ class HParams:
     initial_learning_rate: float = 1e-4  # Adam, generator [paper]
     beta1: float = 0.5  # Adam, generator and discriminator [paper]
     beta2: float = 0.999  # Adam, generator and discriminator [paper]
-    warmup_steps: int = 0  # steps over which both learning rates rise from 0 [ours]
+    warmup_steps: int = 0  # steps over which both learning rates rise from 0, at most a fifth of all [ours]
     decay: str = "none"  # none | cosine: falls to 0 at nsteps [ours]
     nsteps: int = 300_000  # steps, then training ends [ours]
     syncnet_wt: float = 0.03  # s_w, weight of E_sync once its gate is open [paper]
@@ -118,12 +122,17 @@ class HParams:
                 raise HParamError(
                     f"hparam {name}={getattr(self, name)!r}: choose one of {', '.join(map(str, allowed))}"
                 )
+        for name, (lowest, highest) in RANGES.items():
+            if not lowest <= getattr(self, name) <= highest:
+                bound = f"at least {lowest}" if highest == INF else f"from {lowest} to {highest}"
+                raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be {bound}")
         for name in POSITIVE:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < INF:
                 raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")
 
 
 CHOICES = {
+    "syncnet_match_within": ("batch", "clip"),
     "syncnet_decay": ("none", "cosine"),
     "decay": ("none", "cosine"),
     "speech_encoder_init": ("random", "expert"),
@@ -131,11 +140,23 @@ CHOICES = {
     "face_detector": ("sfd", "blazeface", "yunet", "retinaface", "scrfd", "dlib", "full"),
     "img_size": (96, 192, 288, 384),
 }
+RANGES = {
+    "syncnet_mel_step_size": (13, 18),  # mel columns from which the speech encoder makes one vector
+    "syncnet_batch_size": (2, INF),
+    "syncnet_windows_per_clip": (2, INF),
+    "syncnet_warmup_steps": (0, INF),
+    "syncnet_flip": (0, 1),
+    "syncnet_shift_px": (0, 16),
+    "syncnet_colour": (0, 1),
+    "syncnet_blur": (0, 1),
+    "warmup_steps": (0, INF),
+}
 POSITIVE = (
-    "sample_rate hop_size fps syncnet_T syncnet_mel_step_size detect_every face_det_batch_size store_size width "
-    "syncnet_batch_size syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_interval syncnet_checkpoint_interval "
-    "batch_size initial_learning_rate nsteps eval_interval checkpoint_interval log_interval wav2lip_batch_size "
-    "smooth_frames preprocess_workers keep_checkpoints"
+    "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "
+    "syncnet_min_gap syncnet_eval_min_gap syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_windows "
+    "syncnet_eval_interval syncnet_checkpoint_interval batch_size initial_learning_rate disc_initial_learning_rate "
+    "nsteps eval_windows eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
+    "preprocess_workers keep_checkpoints"
 ).split()
 
 PRESETS = {
@@ -172,6 +193,7 @@ PRESETS = {
         syncnet_batch_size=32,
         syncnet_warmup_steps=0,
         syncnet_min_gap=5,
+        syncnet_eval_min_gap=5,
         syncnet_nsteps=900,
         syncnet_eval_interval=100,
         syncnet_checkpoint_interval=100,

@@ -17,7 +17,7 @@ import hparams
 from clips.corpus import Corpus, open_split
 from clips.dataset import ExpertDataset
 from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
-from errors import run_script
+from errors import UserError, run_script
 from evaluation.data_doctor import check_data
 from evaluation.expert_report import measure_expert
 from hparams import HParams
@@ -39,8 +39,9 @@ def main(argv=None):
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
-    train, val = (open_corpus(args, split, hp) for split in ("train", "val"))
-    validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_min_gap)
+    train = open_corpus(args, "train", hp, hp.syncnet_min_gap)
+    val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
+    validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     pairs = ExpertSampling(train, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
     windows = ClipSampling(train, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap)
 
@@ -68,23 +69,25 @@ def main(argv=None):
         watch=expert_watchdog(hp, first_step),
     )
     print(f"the expert after the last step, on the val list:\n{evaluation.summary}")
-    print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), best_pair_accuracy.pth (highest pair accuracy)")
+    print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), or best_pair_accuracy.pth where it is another")
 
 
 def evaluate(args, hp: HParams) -> None:
     """Measures one expert on the val list; trains and writes nothing."""
     path = args.checkpoint_path or Path(args.checkpoint_dir) / "best.pth"
     expert = load_expert(path, usable_device(args.device))
-    corpus = open_corpus(args, "val", hp)
-    sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_min_gap)
+    if hp.syncnet_T != expert.T:
+        raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
+    corpus = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
+    sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
-    report = measure_expert(expert, tqdm(batches(), desc="evaluating"), hp.syncnet_min_gap, hp.seed)
+    report = measure_expert(expert, tqdm(batches(), desc="evaluating"), hp.syncnet_eval_min_gap, hp.seed)
     print(f"{path} on the val list:\n{report.table()}")
 
 
-def open_corpus(args, split: str, hp: HParams) -> Corpus:
-    corpus = open_split(args.data_root, args.filelists, split, hp, "expert", span=hp.syncnet_min_gap)
+def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:
+    corpus = open_split(args.data_root, args.filelists, split, hp, "expert", span=min_gap)
     script.describe(split, corpus)
     return corpus
 

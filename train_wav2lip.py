@@ -29,10 +29,10 @@ def main(argv=None):
 
     # the expert and the data: anything unusable ends the run here
     expert = load_expert(args.syncnet_checkpoint_path)
-    if expert.img_size != hp.img_size:
+    if (expert.img_size, expert.T) != (hp.img_size, hp.syncnet_T):
         raise UserError(
-            f"{args.syncnet_checkpoint_path}: its expert sees {expert.img_size} px faces, the generator draws "
-            f"{hp.img_size} px: train both with one img_size"
+            f"{args.syncnet_checkpoint_path}: its expert sees {expert.T} frames of {expert.img_size} px, the generator "
+            f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
     sampled = {}
     for split in ("train", "val"):

@@ -6,11 +6,12 @@
 
 A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. Without --data_root it makes
 a toy corpus harder than the demo's: noise, head motion, lighting; a fifth of the identities is held out.
-Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
+Runs that are finished are not repeated, interrupted ones begin anew: name the same --outdir.
 """
 
 import argparse
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,9 @@ import hparams
 import preprocess
 import train_syncnet
 from benchmarks.side_by_side import command_line, machine_facts, positive
+from clips.corpus import open_split
 from errors import UserError, run_script
+from models import read_checkpoint
 from toy import ToyStyle, make_toy_corpus
 from training.checkpoint import found_in
 from training.plot import read_events
@@ -116,14 +119,24 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
     steps, every = args.samples // per_step, max(args.every // per_step, 1)
     intervals = f"syncnet_eval_interval={every},syncnet_checkpoint_interval={every}"
     settings = f"{STUDY.format(width=args.width)},syncnet_batch_size={args.batch},{intervals},seed={seed}"
+    settings += f",syncnet_nsteps={steps},{overrides}"
     done = max(found_in(folder), default=0)
     if done >= steps:
-        return
-    flags = ["--resume"] if done else []
+        return refuse_other_settings(found_in(folder)[done], hparams.resolve(preset, settings), data_root, lists)
+    # A run that goes on would count the time it lay idle.
+    shutil.rmtree(folder, ignore_errors=True)
     data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
-    if preset:
-        flags += ["--preset", preset]
-    train_syncnet.main([*data, *flags, "--hparams", f"{settings},syncnet_nsteps={steps},{overrides}"])
+    train_syncnet.main([*data, *(["--preset", preset] if preset else []), "--hparams", settings])
+
+
+def refuse_other_settings(path: Path, hp: hparams.HParams, data_root, lists) -> None:
+    """UserError where a finished run is not the one that is asked for."""
+    saved = read_checkpoint(path)
+    changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
+    if saved["data"] != open_split(data_root, lists, "train", hp, "expert", span=hp.syncnet_min_gap).fingerprint:
+        changed.append("other data")
+    if changed:
+        raise UserError(f"{path}: of a run with other settings ({'; '.join(changed)}): name another --outdir")
 
 
 def curves_of(folder: Path, samples_per_step: int) -> dict[str, Curve]:

@@ -1,7 +1,7 @@
 """Which windows make up which sample: a pure function of (seed, epoch, index).
 
 Nothing here depends on what was drawn before, so the number of loader workers changes no sample, a resumed run goes
-on at the exact one, and ranks take disjoint ones. An epoch has one sample per clip, in shuffled order.
+on at the exact one, and ranks take disjoint ones. An epoch visits every clip once, in shuffled order.
 """
 
 from collections.abc import Iterator
@@ -102,8 +102,8 @@ class EvaluationSampling:
         middles = [_middle(ranges, per_clip) for ranges in corpus.windows]
         if max(map(len, middles)) <= min_gap:
             raise UserError(
-                f"{corpus.root}: no clip to evaluate on has {min_gap + 1} consecutive windows, as syncnet_min_gap="
-                f"{min_gap} needs: raise syncnet_eval_windows ({per_clip}), or list longer clips"
+                f"{corpus.root}: no clip to evaluate on has {min_gap + 1} consecutive windows, as "
+                f"syncnet_eval_min_gap={min_gap} needs: raise syncnet_eval_windows ({per_clip}), or list longer clips"
             )
         self._draws = [ExpertDraw(clip, faces=k, speech=k) for clip, middle in enumerate(middles) for k in middle]
 

@@ -47,6 +47,8 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
         results.append(json.loads(out.splitlines()[-1])["results"])
         assert ("step 2:" in out) == (len(results) == 1)
     assert results[0] == results[1]
+    with pytest.raises(UserError, match=r"other settings \(syncnet_lr: 0.01 -> 0.02"):
+        expert_recipes.main(["hot: syncnet_lr=0.02", *argv[3:]])
     assert [result["recipe"] for result in results[0]] == ["default", "faithful", "hot"]
     assert all(len(result["bce"]["last"]) == 2 for result in results[0])
     assert (tmp_path / "curves.png").stat().st_size > 0

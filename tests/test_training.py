@@ -1,6 +1,7 @@
 """training/ promises: a resumed run equals the uninterrupted one bit for bit, the expert stays frozen, what evolves is
 in the checkpoint, and every way a run can end leaves a usable last checkpoint."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from training.recipes.expert import negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.schedule import rate_at
 
-EXPERT = f"{TINY},syncnet_batch_size=4,syncnet_eval_windows=20,syncnet_eval_interval=2,syncnet_checkpoint_interval=2"
+CONSTANT = "syncnet_warmup_steps=0,syncnet_decay=none"  # runs are made longer on resuming, which changes a schedule
+EXPERT = f"{TINY},{CONSTANT},syncnet_batch_size=4,syncnet_eval_windows=20,syncnet_eval_interval=2"
+EXPERT += ",syncnet_checkpoint_interval=2"
 GENERATOR = f"{TINY},batch_size=2,eval_windows=2,eval_interval=2,checkpoint_interval=2,sync_gate=inf"
 
 
@@ -116,6 +119,15 @@ def test_a_new_run_does_not_overwrite_an_old_one(store, expert):
         train_expert(store, expert, 6)
 
 
+def test_fine_tuning_starts_at_step_0_in_a_folder_of_its_own(store, expert, tmp_path):
+    weights = ["--checkpoint_path", str(expert / "best.pth")]
+    with pytest.raises(UserError, match="holds a run at step 4"):
+        train_expert(store, expert, 6, *weights)
+    train_expert(store, tmp_path, 1, *weights)
+    assert list(checkpoint.found_in(tmp_path)) == [1]
+    assert (tmp_path / "best.pth").exists()
+
+
 def test_a_device_that_is_not_there_is_refused_before_the_work(store, tmp_path):
     with pytest.raises(UserError, match="--device warp9 cannot be used here .*: give --device cpu"):
         train_expert(store, tmp_path / "run", 2, "--device", "warp9")
@@ -138,13 +150,18 @@ def test_weights_of_an_official_file_are_the_start_of_a_new_run(store, expert, t
 
 
 def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path):
-    with pytest.raises(UserError, match="holds generator, visual_discriminator, cannot resume expert"):
+    with pytest.raises(UserError, match="best.pth holds a generator"):
         train_expert(store, tmp_path / "a", 2, "--checkpoint_path", str(gan / "best.pth"))
+    shutil.copytree(gan, tmp_path / "gan")
+    with pytest.raises(UserError, match="holds generator, visual_discriminator, cannot resume expert"):
+        train_expert(store, tmp_path / "gan", 6, "--resume")
     with pytest.raises(UserError, match="best.pth holds a generator"):
         train_generator(store, gan / "best.pth", tmp_path / "b", 2)
-    with pytest.raises(UserError, match="does not fit this run"):
-        wider = EXPERT.replace("width=0.0625", "width=0.125")
+    wider = EXPERT.replace("width=0.0625", "width=0.125")
+    with pytest.raises(UserError, match="best.pth: its network has another size"):
         train_expert(store, tmp_path / "c", 2, "--checkpoint_path", str(expert / "best.pth"), hp=wider)
+    with pytest.raises(UserError, match="does not fit this run"):
+        train_expert(store, expert, 6, "--resume", hp=wider)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"PK not really")
     with pytest.raises(UserError, match="broken.pth is damaged"):
@@ -272,7 +289,7 @@ def test_curves_and_sample_images_are_written(store, expert, tmp_path):
 
 def test_experts_and_generators_must_agree_on_the_image_size(store, tmp_path):
     torch.save({"state_dict": SyncNetExpert(192, 0.0625).state_dict()}, tmp_path / "expert192.pth")
-    with pytest.raises(UserError, match="its expert sees 192 px faces, the generator draws 96 px"):
+    with pytest.raises(UserError, match="its expert sees 5 frames of 192 px, the generator draws 5 of 96 px"):
         train_generator(store, tmp_path / "expert192.pth", tmp_path / "run", 2)
 
 
@@ -358,6 +375,7 @@ def test_learning_rates_rise_linearly_and_fall_as_a_cosine():
     assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
     assert rates[-1] > 0
     assert {rate_at(step, 10, 0, "none") for step in range(20)} == {1.0}
+    assert [rate_at(step, 10, 100, "none") for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

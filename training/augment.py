@@ -14,8 +14,8 @@ def augment(
     """faces (B, 3, T, H, W) in [0, 1] -> the same shape; all T frames of a window are changed alike.
 
     flip, blur: share of the windows that are mirrored, that lose their fine detail (half the resolution).
-    shift_px: largest shift of the crop, with the edge repeated. colour: largest change of brightness and of each
-    channel's gain. rng: on the CPU, so that every device draws the same. All zero: unchanged.
+    shift_px: largest shift of the crop, with the edge repeated. colour: largest change of each channel's gain, and
+    twice that of the brightness. rng: on the CPU, so that every device draws the same. All zero: unchanged.
     """
     batch, device = len(faces), faces.device
 

@@ -72,17 +72,12 @@ def newest(folder: Path) -> Path:
     raise UserError(f"{folder}: no checkpoint to resume from: leave out --resume to start anew")
 
 
-def is_own(path: Path) -> bool:
-    """Whether the file is a checkpoint of this project, rather than bare or official weights."""
-    return "kind" in read_checkpoint(path)
-
-
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
     """Starts `target` from the weights of `source`, which were read from `path`."""
     try:
         target.load_state_dict(source.state_dict())
     except RuntimeError as error:
-        raise UserError(f"{path}: its network has another size: set its width and img_size in hparams.py") from error
+        raise UserError(f"{path}: its network has another size: set its width, img_size, syncnet_T") from error
 
 
 def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:

@@ -1,6 +1,6 @@
 """TensorBoard: scalars averaged between two points of the curve, and grids of images."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,20 @@ class Monitor:
     def __init__(self, folder: Path, first_step: int):
         # Points a resumed run will draw again are hidden.
         self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
-        self._sums, self._count = defaultdict(float), 0
+        self._sums, self._counts = defaultdict(float), Counter()
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:
         """Named values of one step. Tensors stay on the device until `flush`, so that no step waits for the GPU."""
         for name, value in values.items():
             self._sums[name] = self._sums[name] + (value.detach() if torch.is_tensor(value) else value)
-        self._count += 1
+            self._counts[name] += 1  # by name: a loss may be switched on between two flushes
 
     def flush(self, step: int) -> dict[str, float]:
         """Writes and returns the means since the last flush."""
-        means = {name: float(total) / self._count for name, total in self._sums.items()} if self._count else {}
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self.scalars(means, step)
         self._sums.clear()
-        self._count = 0
+        self._counts.clear()
         return means
 
     def scalars(self, values: dict[str, float], step: int) -> None:

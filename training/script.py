@@ -30,9 +30,10 @@ def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentPars
     )
     run = p.add_argument_group("run")
     run.add_argument("--checkpoint_dir", metavar="DIR", required=needs_folder, help="where checkpoints and curves go")
-    run.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint_dir")
-    run.add_argument(
-        "--checkpoint_path", metavar="FILE", help="go on from this checkpoint; of an official one, take the weights"
+    start = run.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint_dir")
+    start.add_argument(
+        "--checkpoint_path", metavar="FILE", help="start a new run from these weights, official or own: fine-tuning"
     )
     run.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
     hparams.add_flags(p)
@@ -44,7 +45,7 @@ def begin(args, hp: hparams.HParams) -> torch.device:
     device = usable_device(args.device)
     folder = Path(args.checkpoint_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    if not (args.resume or args.checkpoint_path) and checkpoint.found_in(folder):
+    if not args.resume and checkpoint.found_in(folder):
         last = max(checkpoint.found_in(folder))
         raise UserError(f"{folder} holds a run at step {last}: go on with --resume, or name another --checkpoint_dir")
     print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
@@ -63,17 +64,17 @@ def describe(split: str, corpus: Corpus) -> None:
 def restore(args, recipe, hp: hparams.HParams, corpus: Corpus, load_weights) -> int:
     """Puts --resume or --checkpoint_path into the recipe and returns the step to go on from, 0 for a new run.
 
-    load_weights(path): for a file that is not a checkpoint of this project, the module with its weights.
+    load_weights(path): the module with the weights of a file, official or own.
     """
-    path = checkpoint.newest(args.checkpoint_dir) if args.resume else args.checkpoint_path
-    if path is None:
-        return 0
-    if checkpoint.is_own(path):
+    if args.resume:
+        path = checkpoint.newest(args.checkpoint_dir)
         step = checkpoint.restore(path, recipe, hp, corpus.fingerprint)
         print(f"going on from {path}, step {step}")
         return step
-    checkpoint.copy_weights(load_weights(path), recipe.networks[recipe.kind], path)
-    print(f"starting from the weights of {path}")
+    if args.checkpoint_path:
+        weights = load_weights(args.checkpoint_path)
+        checkpoint.copy_weights(weights, recipe.networks[recipe.kind], args.checkpoint_path)
+        print(f"starting from the weights of {args.checkpoint_path}")
     return 0
 
 

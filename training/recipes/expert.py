@@ -48,7 +48,7 @@ class ExpertRecipe:
     def evaluate(self, batches) -> Evaluation:
         """What the expert makes of in-sync windows of the val list, several of each clip."""
         self.expert.eval()
-        report = measure_expert(self.expert, batches, self.hp.syncnet_min_gap, self.hp.seed)
+        report = measure_expert(self.expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed)
         values = {f"val/{name}": value for name, value in report.values().items()}
         headline = {name: values.pop(name) for name in HEADLINE}
         return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())
@@ -98,9 +98,10 @@ class MultiwayExpertRecipe(ExpertRecipe):
         self.expert.train()
         probability = pair_p_sync(*self._embed(batch))  # (B, B)
         same_clip, anywhere = negatives(batch["clip"], batch["start"], self.hp.syncnet_min_gap)
-        # The BCE keeps to the paper's negatives, of the same clip; finding the match in the whole batch is harder.
+        # The BCE keeps to the paper's negatives, of the same clip.
         bce = all_pairs_bce(probability, same_clip)
-        matching = multiway_loss(probability, anywhere, self.hp.syncnet_temperature)
+        others = {"clip": same_clip, "batch": anywhere}[self.hp.syncnet_match_within]
+        matching = multiway_loss(probability, others, self.hp.syncnet_temperature)
         self._update(bce + self.hp.syncnet_multiway_wt * matching)
         return {"loss/bce": bce, "loss/matching": matching}
 

@@ -100,7 +100,8 @@ class Wav2LipRecipe:
         return {"sync_is_on": self.sync_is_on, "steps": self.steps, "best_loss": self.best_loss}
 
     def load_state_dict(self, state: dict) -> None:
-        self.sync_is_on, self.steps, self.best_loss = state["sync_is_on"], state["steps"], state["best_loss"]
+        self.steps, self.best_loss = state["steps"], state["best_loss"]
+        self.sync_is_on = self.sync_is_on or state["sync_is_on"]  # sync_gate may have been set to inf since
 
     def _generate(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The true faces (B, 3, T, H, W), what the generator sees (B, 6, T, H, W) and what it draws."""
