@@ -192,7 +192,7 @@ def needed(seeds: list[tuple[float, float] | None]) -> str:
 
 def draw(runs: dict[str, list[dict[str, Curve]]], path: Path) -> None:
     """One panel per quantity over samples: a colour per recipe, a line per seed."""
-    figure, axes = plt.subplots(1, len(MARKS), figsize=(5 * len(MARKS), 4))
+    figure, axes = plt.subplots(1, len(MARKS), figsize=(5 * len(MARKS), 4.5), layout="constrained")
     for ax, (tag, (_, marks)) in zip(axes, MARKS.items(), strict=True):
         for colour, (name, seeds) in enumerate(runs.items()):
             for k, curves in enumerate(seeds):
@@ -203,8 +203,7 @@ def draw(runs: dict[str, list[dict[str, Curve]]], path: Path) -> None:
         ax.set_title(f"held-out {tag.removeprefix('val/')}", fontsize=10)
         ax.set_xlabel("windows seen")
         ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -238,6 +238,14 @@ def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
     assert "loss/sync" in again.step(batch)
 
 
+def test_a_gate_that_is_opened_by_hand_stays_open_on_resuming(expert):
+    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0"))
+    shut = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    opened = Wav2LipRecipe(resolve(overrides=GENERATOR), load_expert(expert / "best.pth"), torch.device("cpu"))
+    opened.load_state_dict(shut.state_dict())
+    assert opened.step(random_batch())["sync/weight"] == 0.03
+
+
 def test_the_sync_loss_can_start_at_a_given_step_whatever_the_gate_says(expert):
     hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0,sync_start_step=2"))
     recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
@@ -359,6 +367,15 @@ def test_the_loop_reaches_its_last_step_evaluates_and_keeps_the_newest_checkpoin
     assert sorted(checkpoint.found_in(tmp_path)) == [18, 20]
     assert (tmp_path / "best.pth").exists()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_loss_that_is_switched_on_between_two_points_is_averaged_over_its_own_steps(tmp_path):
+    monitor = Monitor(tmp_path, 0)
+    monitor.add({"loss/l1": 2.0})
+    monitor.add({"loss/l1": 4.0, "loss/sync": torch.tensor(1.0)})
+    assert monitor.flush(2) == {"loss/l1": 3.0, "loss/sync": 1.0}
+    assert monitor.flush(3) == {}
+    monitor.close()
 
 
 def test_the_learning_rate_is_set_from_the_schedule_at_every_step(tmp_path):
