@@ -202,6 +202,7 @@ def draw(runs: dict[str, list[dict[str, Curve]]], path: Path) -> None:
             ax.axhline(mark, color="grey", linewidth=0.5)
         ax.set_title(f"held-out {tag.removeprefix('val/')}", fontsize=10)
         ax.set_xlabel("windows seen")
+        ax.locator_params(axis="x", nbins=5)
         ax.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=100)
