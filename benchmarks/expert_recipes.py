@@ -1,6 +1,6 @@
 """How fast recipes of the lip-sync expert learn, on equal data, width and samples: the curves behind docs/expert.md.
 
-    python -m benchmarks.expert_recipes --samples 20000 --seeds 0 1 2 default faithful
+    python -m benchmarks.expert_recipes default faithful --samples 20000 --seeds 0 1 2
     python -m benchmarks.expert_recipes --data_root data/real --filelists filelists/real --samples 100000 \\
         default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
 
@@ -120,17 +120,19 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
     intervals = f"syncnet_eval_interval={every},syncnet_checkpoint_interval={every}"
     settings = f"{STUDY.format(width=args.width)},syncnet_batch_size={args.batch},{intervals},seed={seed}"
     settings += f",syncnet_nsteps={steps},{overrides}"
-    done = max(found_in(folder), default=0)
-    if done >= steps:
-        return refuse_other_settings(found_in(folder)[done], hparams.resolve(preset, settings), data_root, lists)
-    # A run that goes on would count the time it lay idle.
+    found = found_in(folder)
+    if found:
+        refuse_other_settings(found[max(found)], hparams.resolve(preset, settings), data_root, lists)
+    if steps in found:
+        return
+    # Interrupted: a run that goes on would count the time it lay idle.
     shutil.rmtree(folder, ignore_errors=True)
     data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
     train_syncnet.main([*data, *(["--preset", preset] if preset else []), "--hparams", settings])
 
 
 def refuse_other_settings(path: Path, hp: hparams.HParams, data_root, lists) -> None:
-    """UserError where a finished run is not the one that is asked for."""
+    """UserError where the run that is there is not the one that is asked for: it is neither reused nor deleted."""
     saved = read_checkpoint(path)
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     if saved["data"] != open_split(data_root, lists, "train", hp, "expert", span=hp.syncnet_min_gap).fingerprint:

@@ -49,6 +49,9 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
     assert results[0] == results[1]
     with pytest.raises(UserError, match=r"other settings \(syncnet_lr: 0.01 -> 0.02"):
         expert_recipes.main(["hot: syncnet_lr=0.02", *argv[3:]])
+    with pytest.raises(UserError, match=r"other settings \(syncnet_nsteps: 4 -> 8"):
+        expert_recipes.main([*argv, "--samples", "32"])
+    assert (tmp_path / "default/seed0/best.pth").exists()
     assert [result["recipe"] for result in results[0]] == ["default", "faithful", "hot"]
     assert all(len(result["bce"]["last"]) == 2 for result in results[0])
     assert (tmp_path / "curves.png").stat().st_size > 0
