@@ -166,11 +166,12 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
                     results[row.status] += 1
                     bar.set_postfix(results, refresh=False)
                     bar.update()
-    except BaseException:
-        pool.stop()
-        raise
     finally:
-        pool.close() if pool.active else None
+        # Nothing is left to do here, or nothing more is wanted. A worker that is still importing would complain about
+        # the pool's vanished locks, so all go before the pool does; what they write is whole or not there.
+        pool.stop()
+        for worker in multiprocessing.active_children():
+            worker.kill()
         pool.join()
         writer.close()
 
