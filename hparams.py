@@ -63,6 +63,11 @@ class HParams:
     # --- training, both scripts -------------------------------------------------------------------------------------
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
+    precision: str = "fp32"  # fp32 | bf16: autocast of the networks, losses stay fp32; for GPUs [ours; code: fp32]
+    compile: bool = False  # torch.compile: minutes at the start, then faster steps, for GPUs [ours]
+    accumulate: int = 1  # parts a batch is worked through in when memory is short; each is normalised by itself [ours]
+    clip_grad_norm: float = 0.0  # largest norm of a network's gradient; 0 = off [ours]
+    on_nonfinite: str = "stop"  # stop | skip: what to do with a step whose gradient is NaN or infinite [ours]
     log_interval: int = 10  # steps between points on the training curves [ours]
     sample_interval: int = 1000  # steps between grids of sample images; 0 = off [code: 3000]
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
@@ -80,6 +85,7 @@ class HParams:
     syncnet_beta1: float = 0.9  # Adam [code]
     syncnet_beta2: float = 0.999  # Adam [code]
     syncnet_nsteps: int = 100_000  # steps, then training ends [ours; authors: 45 million samples, 700_000 steps]
+    syncnet_ema_decay: float = 0.0  # of the average of the weights that is evaluated and used; 0 = none [ours]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
@@ -98,15 +104,21 @@ class HParams:
     initial_learning_rate: float = 1e-4  # Adam, generator [paper]
     beta1: float = 0.5  # Adam, generator and discriminator [paper]
     beta2: float = 0.999  # Adam, generator and discriminator [paper]
+    ema_decay: float = 0.0  # of the average of the generator's weights that is evaluated and used; 0 = none [ours]
     warmup_steps: int = 0  # steps over which both learning rates rise from 0, at most a fifth of all [ours]
     decay: str = "none"  # none | cosine: falls to 0 at nsteps [ours]
     nsteps: int = 300_000  # steps, then training ends [ours]
     syncnet_wt: float = 0.03  # s_w, weight of E_sync once its gate is open [paper]
+    sync_loss: str = "paper"  # paper: -log P_sync | stabilised: against P_sync of the true faces [ours]
     sync_gate: float = 0.75  # mean E_sync on the val list that opens the gate of s_w; inf = open from the start [code]
     sync_start_step: int = 0  # step from which s_w is on, whatever the gate says; 0 = the gate alone decides [ours]
     disc_wt: float = 0.07  # s_g, weight of L_gen in the wav2lip_gan recipe [paper]
     disc_start_step: int = 0  # step from which the discriminator trains and L_gen counts [ours; code: 0]
     disc_initial_learning_rate: float = 1e-4  # Adam, visual quality discriminator [paper]
+    disc_label_smoothing: float = 0.0  # real faces are to score 1 minus this [ours]
+    disc_r1_wt: float = 0.0  # weight of the R1 gradient penalty on real faces; 0 = off [ours]
+    lipgan_wt: float = 0.01  # recipe lipgan: weight of the discriminator's loss beside L1 [code of LipGAN]
+    guard_steps: int = 500  # steps over which the losses are judged before a warning [ours]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
     eval_interval: int = 3_000  # steps [code]
     checkpoint_interval: int = 3_000  # steps [code]
@@ -132,6 +144,9 @@ class HParams:
 
 
 CHOICES = {
+    "sync_loss": ("paper", "stabilised"),
+    "precision": ("fp32", "bf16"),
+    "on_nonfinite": ("stop", "skip"),
     "syncnet_match_within": ("batch", "clip"),
     "syncnet_decay": ("none", "cosine"),
     "decay": ("none", "cosine"),
@@ -150,13 +165,19 @@ RANGES = {
     "syncnet_colour": (0, 1),
     "syncnet_blur": (0, 1),
     "warmup_steps": (0, INF),
+    "clip_grad_norm": (0, INF),
+    "disc_label_smoothing": (0, 0.5),
+    "disc_r1_wt": (0, INF),
+    "lipgan_wt": (0, 1),
+    "syncnet_ema_decay": (0, 0.99999),
+    "ema_decay": (0, 0.99999),
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "
     "syncnet_min_gap syncnet_eval_min_gap syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_windows "
     "syncnet_eval_interval syncnet_checkpoint_interval batch_size initial_learning_rate disc_initial_learning_rate "
     "nsteps eval_windows eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
-    "preprocess_workers keep_checkpoints"
+    "preprocess_workers keep_checkpoints accumulate guard_steps"
 ).split()
 
 PRESETS = {

@@ -5,7 +5,8 @@
     python train_wav2lip.py --data_root data/lrs2 --checkpoint_dir checkpoints/wav2lip_gan \\
         --syncnet_checkpoint_path checkpoints/expert/best.pth --recipe wav2lip_gan --resume
 
-Recipes: wav2lip (L1 + sync loss), wav2lip_gan (with the visual quality discriminator).
+Recipes: wav2lip (L1 + sync loss), wav2lip_gan (with the visual quality discriminator), and the baselines of the paper's
+table, lipgan and speech2vid, which the expert only measures.
 Curves and sample images: tensorboard --logdir checkpoints.
 """
 
@@ -17,14 +18,19 @@ from errors import UserError, run_script
 from models import as_generators, load_expert, load_generator, load_visual_discriminator
 from training import script
 from training.checkpoint import copy_weights
+from training.guards import GeneratorWatchdog
 from training.loop import Intervals
 from training.recipes.adversary import Adversary
+from training.recipes.lipgan import LipGanRecipe
+from training.recipes.speech2vid import Speech2VidRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
 
 
 def main(argv=None):
     args = parse_args(argv)
     hp = hparams.from_args(args)
+    if args.recipe in ONLY_96_PX and (hp.img_size != 96 or hp.speech_encoder_init != "random"):
+        raise UserError(f"recipe {args.recipe} has an architecture of its own: img_size=96, speech_encoder_init=random")
     device = script.begin(args, hp)
 
     # the expert and the data: anything unusable ends the run here
@@ -64,6 +70,7 @@ def main(argv=None):
         intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
         warmup_steps=hp.warmup_steps,
         decay=hp.decay,
+        watch=GeneratorWatchdog(hp, first_step),
     )
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
@@ -78,7 +85,8 @@ def wav2lip_gan(hp, expert, device) -> Wav2LipRecipe:
     return Wav2LipRecipe(hp, expert, device, adversary=Adversary(hp, device))
 
 
-RECIPES = {"wav2lip": wav2lip, "wav2lip_gan": wav2lip_gan}
+RECIPES = {"wav2lip": wav2lip, "wav2lip_gan": wav2lip_gan, "lipgan": LipGanRecipe, "speech2vid": Speech2VidRecipe}
+ONLY_96_PX = ("lipgan", "speech2vid")
 
 
 def parse_args(argv):

@@ -28,6 +28,7 @@ from models.inputs import expert_faces, generator_faces, to_float
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 
 Step = Callable[[], dict]
+OF_THE_PAPER = {name: train_wav2lip.RECIPES[name] for name in ("wav2lip", "wav2lip_gan")}
 NO_AUGMENTATION = "syncnet_flip=0,syncnet_shift_px=0,syncnet_colour=0,syncnet_blur=0"  # the original has none
 
 
@@ -37,7 +38,7 @@ def main(argv=None):
     device = usable_device(args.device)
     torch.manual_seed(hp.seed)
 
-    cases = {name: partial(wav2lip_steps, recipe) for name, recipe in train_wav2lip.RECIPES.items()}
+    cases = {name: partial(wav2lip_steps, recipe) for name, recipe in OF_THE_PAPER.items()}
     cases |= {"expert, bce": bce_expert_steps, "expert, multiway": multiway_expert_steps}
     table = SideBySide("benchmarks.train_step", argv, args, per="step")
     for case, steps_of in cases.items():
@@ -51,7 +52,7 @@ def wav2lip_steps(make_recipe: Callable, hp: HParams, device: torch.device) -> t
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
     recipe = make_recipe(hp, expert, device)
     generator, discriminator = (copy.deepcopy(recipe.networks.get(n)) for n in ("generator", "visual_discriminator"))
-    original = OriginalWav2LipStep(generator, copy.deepcopy(recipe.expert), discriminator, hp)
+    original = OriginalWav2LipStep(generator, copy.deepcopy(recipe.expert.network), discriminator, hp)
     batch = {
         "target": random_faces(hp),
         "reference": random_faces(hp),
@@ -82,7 +83,7 @@ def multiway_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step
 
 
 def expert_steps(recipe, hp: HParams, device: torch.device) -> tuple[Step, Step]:
-    original = OriginalExpertStep(copy.deepcopy(recipe.expert), hp)
+    original = OriginalExpertStep(copy.deepcopy(recipe.expert.network), hp)
     window = torch.arange(hp.batch_size)
     batch = {
         "faces": random_faces(hp),

@@ -4,6 +4,7 @@ from models.devices import usable_device
 from models.expert import SyncNetExpert
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
 from models.generator import Generator
+from models.lipgan import LipGanDiscriminator, LipGanGenerator
 from models.loading import (
     export_official,
     load_expert,
@@ -11,6 +12,7 @@ from models.loading import (
     load_syncnet_v2,
     load_visual_discriminator,
 )
+from models.speech2vid import Speech2VidGenerator
 from models.speech_encoder import as_generators
 from models.syncnet_v2 import SyncNetV2
 from models.visual_discriminator import VisualDiscriminator
@@ -18,6 +20,9 @@ from models.visual_discriminator import VisualDiscriminator
 __all__ = [
     "CheckpointError",
     "Generator",
+    "LipGanDiscriminator",
+    "LipGanGenerator",
+    "Speech2VidGenerator",
     "SyncNetExpert",
     "SyncNetV2",
     "VisualDiscriminator",

@@ -13,21 +13,26 @@ from models.blocks import EXTRA_STRIDES, WIDEST
 from models.expert import SyncNetExpert
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
 from models.generator import Generator
+from models.lipgan import LipGanGenerator
+from models.speech2vid import Speech2VidGenerator
 from models.syncnet_v2 import SyncNetV2
 from models.visual_discriminator import VisualDiscriminator
 
-# Name, as in the "networks" of this project's checkpoints -> what messages call it, class.
+# Name, as in the "networks" of this project's checkpoints -> what messages call it, classes.
 NETWORKS = {
-    "generator": ("a generator", Generator),
-    "expert": ("a SyncNet expert", SyncNetExpert),
-    "visual_discriminator": ("a visual discriminator", VisualDiscriminator),
-    "syncnet_v2": ("Chung's SyncNet v2", SyncNetV2),
+    "generator": ("a generator", (Generator, LipGanGenerator, Speech2VidGenerator)),
+    "expert": ("a SyncNet expert", (SyncNetExpert,)),
+    "visual_discriminator": ("a visual discriminator", (VisualDiscriminator,)),
+    "syncnet_v2": ("Chung's SyncNet v2", (SyncNetV2,)),
 }
 StateDict = dict[str, torch.Tensor]
 
 
-def load_generator(path: str | Path, device: str = "cpu") -> Generator:
-    """The generator in `path`, in eval mode with frozen weights. CheckpointError says what is wrong with the file."""
+def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
+    """The generator in `path`, Wav2Lip's or a baseline's, in eval mode with frozen weights.
+
+    CheckpointError says what is wrong with the file.
+    """
     return _load("generator", path, device)
 
 
@@ -57,7 +62,7 @@ def _load(name: str, path: str | Path, device: str) -> nn.Module:
     if name not in held:
         found = " and ".join(_called(other) for other in held) or "no network known here"
         raise CheckpointError(f"{path} holds {found}, not {_called(name)}: name another checkpoint")
-    weights = held[name]
+    weights = held.get(f"{name}_ema", held[name])  # the average over the steps, where training kept one
     # The img_size whose network fits; if none does, the nearest one, whose first difference is the one to tell.
     network = min(_candidates(name, weights), key=lambda candidate: len(_differences(candidate, weights)))
     wrong = _differences(network, weights)
@@ -99,22 +104,29 @@ def _recognised(weights: StateDict) -> str | None:
     """The name of the network that has the same parts as these weights, whatever their sizes."""
     parts = {key.removeprefix("module.").partition(".")[0] for key in weights}
     with torch.device("meta"):
-        for name, (_, network) in NETWORKS.items():
-            if parts == {part for part, _ in network().named_children()}:
+        for name, (_, classes) in NETWORKS.items():
+            if any(parts == {part for part, _ in network().named_children()} for network in classes):
                 return name
     return None
 
 
 def _candidates(name: str, weights: StateDict) -> list[nn.Module]:
-    """Networks of every img_size, as wide as the weights; on the meta device, so they take no memory."""
-    widest = max((tensor.numel() for key, tensor in weights.items() if key.endswith(".bias")), default=WIDEST)
-    network = NETWORKS[name][1]
+    """Networks of every kind and img_size, as wide as the weights; on the meta device, so they take no memory."""
+    # By the biases of convolutions, as those of a transposed one's weight come second.
+    convolutions = [key.removesuffix("weight") for key, tensor in weights.items() if tensor.dim() == 4]
+    biases = [weights[f"{name}bias"].numel() for name in convolutions if f"{name}bias" in weights]
+    width = max(biases, default=WIDEST) / WIDEST
     with torch.device("meta"):
-        if network is SyncNetV2:
-            return [SyncNetV2()]
-        if network is SyncNetExpert:
-            return [SyncNetExpert(size, widest / WIDEST, _frames_seen(weights)) for size in EXTRA_STRIDES]
-        return [network(size, widest / WIDEST) for size in EXTRA_STRIDES]
+        return {
+            "generator": lambda: [
+                *(Generator(size, width) for size in EXTRA_STRIDES),
+                LipGanGenerator(width),
+                Speech2VidGenerator(width),
+            ],
+            "expert": lambda: [SyncNetExpert(size, width, _frames_seen(weights)) for size in EXTRA_STRIDES],
+            "visual_discriminator": lambda: [VisualDiscriminator(size, width) for size in EXTRA_STRIDES],
+            "syncnet_v2": lambda: [SyncNetV2()],
+        }[name]()
 
 
 def _frames_seen(expert_weights: StateDict) -> int:

@@ -356,6 +356,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             steps,
             torch.device("cpu"),
             rate_at,
+            on_nonfinite=lambda step, batch: {},
         )
     finally:
         monitor.close()

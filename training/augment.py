@@ -9,26 +9,36 @@ import torch.nn.functional as F
 
 
 def augment(
-    faces: torch.Tensor, rng: torch.Generator, flip: float, shift_px: int, colour: float, blur: float
+    faces: torch.Tensor,
+    rng: torch.Generator,
+    flip: float,
+    shift_px: int,
+    colour: float,
+    blur: float,
+    piece: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
     """faces (B, 3, T, H, W) in [0, 1] -> the same shape; all T frames of a window are changed alike.
 
     flip, blur: share of the windows that are mirrored, that lose their fine detail (half the resolution).
     shift_px: largest shift of the crop, with the edge repeated. colour: largest change of each channel's gain, and
     twice that of the brightness. rng: on the CPU, so that every device draws the same. All zero: unchanged.
+    piece: (which, of how many) equal pieces of a larger batch these faces are; cut up or whole, a window is changed the
+    same way.
     """
-    batch, device = len(faces), faces.device
+    which, pieces = piece
+    batch, device = len(faces) * pieces, faces.device
+    own = slice(which * len(faces), (which + 1) * len(faces))
 
     def chosen(share: float) -> torch.Tensor:
-        return (torch.rand(batch, generator=rng) < share).to(device).view(-1, 1, 1, 1, 1)
+        return (torch.rand(batch, generator=rng)[own] < share).to(device).view(-1, 1, 1, 1, 1)
 
     def uniform(*shape: int) -> torch.Tensor:
-        return (2 * torch.rand(*shape, generator=rng) - 1).to(device)
+        return (2 * torch.rand(*shape, generator=rng)[own] - 1).to(device)
 
     if flip:
         faces = torch.where(chosen(flip), faces.flip(-1), faces)
     if shift_px:
-        faces = shift(faces, torch.randint(-shift_px, shift_px + 1, (batch, 2), generator=rng).tolist(), shift_px)
+        faces = shift(faces, torch.randint(-shift_px, shift_px + 1, (batch, 2), generator=rng)[own].tolist(), shift_px)
     if blur:
         frames = faces.transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
         coarse = F.interpolate(F.avg_pool2d(frames, 2), size=frames.shape[-2:], mode="bilinear")

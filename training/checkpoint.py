@@ -1,7 +1,10 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there.
 
 {"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
- "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list}
+ "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list, "code": its version}
+
+A network "…_ema" is the average of another over the steps, which `models.load_…` prefer. Of several processes, the
+first one writes.
 """
 
 import dataclasses
@@ -13,6 +16,8 @@ import torch
 import hparams
 from errors import UserError
 from models import read_checkpoint, write_checkpoint
+from training import distributed
+from training.code_version import code_version
 
 FILE = "checkpoint_step{:09d}.pth"  # the official name
 PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
@@ -27,6 +32,8 @@ class Checkpoints:
     def save(self, step: int) -> Path:
         path = self.folder / FILE.format(step)
         self._write(path, step)
+        if not distributed.is_first():
+            return path
         for _, old in sorted(found_in(self.folder).items())[: -self.keep]:
             old.unlink()
         return path
@@ -37,6 +44,8 @@ class Checkpoints:
         return path
 
     def _write(self, path: Path, step: int) -> None:
+        if not distributed.is_first():
+            return
         recipe = self.recipe
         content = {
             "kind": recipe.kind,
@@ -46,6 +55,7 @@ class Checkpoints:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in recipe.optimizers.items()},
             "recipe": recipe.state_dict(),
             "data": self.data,
+            "code": code_version(),
         }
         try:
             write_checkpoint(content, path)
@@ -83,18 +93,23 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -
 def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
     """Puts a checkpoint of the same recipe into `recipe` and returns its step; says what differs from this run."""
     saved = read_checkpoint(path)
-    if saved.get("kind") != recipe.kind or not set(recipe.networks) <= set(saved["networks"]):
+    wanted = {name for name in recipe.networks if not name.endswith("_ema")}
+    if saved.get("kind") != recipe.kind or not wanted <= set(saved["networks"]):
         held = ", ".join(saved.get("networks", {})) or "no network of this project"
-        wanted = ", ".join(recipe.networks)
+        wanted = ", ".join(sorted(wanted))
         raise UserError(f"{path}: holds {held}, cannot resume {wanted}: name a checkpoint of this script and recipe")
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     if changed:
         print(f"resuming with other hparams: {'; '.join(changed)}")
     if saved["data"] != data:
         print("resuming with other data: the training list or its clips have changed since the checkpoint was written")
+    if saved.get("code") != code_version():
+        print("resuming with other code: this project's files have changed since the checkpoint was written")
     try:
         for name, network in recipe.networks.items():
-            network.load_state_dict(saved["networks"][name])
+            # An average that was not kept until now starts from the weights.
+            weights = saved["networks"].get(name) or saved["networks"][name.removesuffix("_ema")]
+            network.load_state_dict(weights)
         for name, optimizer in recipe.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
         recipe.load_state_dict(saved["recipe"])

@@ -7,13 +7,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from clips.sampling import StepBatches, fixed_draws
+from training import distributed
 
 WORTH_WORKERS = 5_000  # samples of an evaluation from which worker processes save time
 
 
 def training_batches(dataset, sampling, batch_size: int, workers: int, first_step: int) -> DataLoader:
-    """Endless batches from step `first_step` on; the number of workers changes no sample."""
-    steps = StepBatches(sampling, batch_size, first_step)
+    """Endless batches from step `first_step` on: this process's own `batch_size` samples of each step.
+
+    The number of workers changes no sample.
+    """
+    steps = StepBatches(sampling, batch_size, first_step, distributed.rank(), distributed.ranks())
     return DataLoader(
         dataset,
         batch_sampler=steps,

@@ -2,9 +2,9 @@
 
 A recipe is an object with
     kind                        "expert" or "generator": what its checkpoints hold
-    networks, optimizers        dicts by name: what a checkpoint keeps
+    networks, optimizers        dicts by name: what a checkpoint keeps; "…_ema" is the average of a network over steps
     learning_rates              dict by the same names as optimizers: the rates before warm-up and decay
-    step(batch)                 one optimisation step, returns named values for the curves
+    step(batch)                 one optimisation step, returns named values for the curves, or NonFiniteGradient
     evaluate(batches)           an Evaluation over the val list; may change the recipe's own state
     best_of(values)             names of the checkpoints these values are the best so far for, such as ["best"]
     samples(batch)              named image grids, uint8 (H, W, 3) BGR
@@ -21,7 +21,9 @@ import torch
 from tqdm import tqdm
 
 from errors import UserError
+from training import distributed
 from training.checkpoint import Checkpoints
+from training.learner import NonFiniteGradient
 from training.monitor import Monitor
 
 
@@ -56,20 +58,23 @@ def train(
     last_step: int,
     device: torch.device,
     rate_at: Callable[[int], float],
+    on_nonfinite: Callable[[int, dict], dict[str, float]],
     watch: Callable[[int, dict[str, float]], str | None] | None = None,
 ) -> Evaluation:
     """Runs steps first_step + 1 … last_step and returns the last evaluation.
 
     rate_at(step): the factor on all learning rates, see schedule.py.
+    on_nonfinite(step, batch): values for the curves in place of a step's that could not be taken, or raises.
     watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
     step, evaluation, batches = first_step, None, iter(batches)
-    with StopSignal() as stop, tqdm(total=last_step, initial=first_step, desc="training", unit="step") as bar:
+    with StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
-            is_last = step >= last_step or stop.asked
+            stopping = distributed.of_any(stop.asked)  # all processes after the same step
+            is_last = step >= last_step or stopping
             if step > first_step or step == 0:
                 if step and _due(step, intervals.log):
                     means = monitor.flush(step)
@@ -78,6 +83,7 @@ def train(
                         bar.write(said)
                 if _due(step, intervals.evaluation) or step >= last_step:
                     evaluation = recipe.evaluate(_on_device(val_batches(), device))
+                    recipe.load_state_dict(distributed.from_first(recipe.state_dict()))
                     monitor.scalars(evaluation.values | evaluation.details, step)
                     monitor.images(evaluation.images, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
@@ -95,15 +101,23 @@ def train(
             batch = _to(next_batch(batches), device)
             working_since = time.perf_counter()
             set_rates(recipe, rate_at(step))
-            named = recipe.step(batch)
+            try:
+                named = recipe.step(batch)
+            except NonFiniteGradient:
+                named = on_nonfinite(step, batch)
             step += 1
             waited, worked = working_since - waiting_since, time.perf_counter() - working_since
             monitor.add({**named, "speed/share_waiting_for_data": waited / (waited + worked)})
             bar.update()
     monitor.flush(step)
-    if stop.asked:
+    if stopping:
         raise KeyboardInterrupt
     return evaluation
+
+
+def progress(first_step: int, last_step: int) -> tqdm:
+    hidden = not distributed.is_first()
+    return tqdm(total=last_step, initial=first_step, desc="training", unit="step", disable=hidden)
 
 
 def set_rates(recipe, factor: float) -> None:

@@ -55,6 +55,21 @@ def sync_loss(probability: torch.Tensor) -> torch.Tensor:
     return expert_bce(probability, torch.ones_like(probability))
 
 
+def stabilised_sync_loss(
+    probability: torch.Tensor, true: torch.Tensor, reference: torch.Tensor, eps: float = 1e-2
+) -> torch.Tensor:
+    """E_sync on the scale that the expert's own answers set: 0 where it takes generated faces as it takes true ones.
+
+    P_sync (B,) with the same speech: of the generated faces, the true ones, and the reference ones, which say something
+    else. mean(-log(1 - (|x - y| + eps) / (|x - y| + |y - d| + eps))) for x generated, y true, d reference: the
+    stabilised synchronisation loss of Yaman et al. 2023, arXiv 2307.09368. Beside it, eps in the numerator that is left
+    keeps the loss finite where the expert cannot tell true from reference.
+    """
+    x, y, d = (p.float().clamp(0, 1) for p in (probability, true, reference))
+    error, scale = (x - y).abs(), (y - d).abs()
+    return (torch.log(error + scale + 2 * eps) - torch.log(scale + eps)).mean()
+
+
 def reconstruction_loss(generated: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """L_recon: mean absolute difference over the whole frame, equation 1."""
     return F.l1_loss(generated.float(), truth.float())
@@ -68,10 +83,34 @@ def adversarial_loss(fake_logits: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(fake_logits.float(), torch.ones_like(fake_logits, dtype=torch.float32))
 
 
-def discriminator_losses(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two halves of L_disc: real to 1, fake to 0. Equation 5."""
+def discriminator_losses(
+    real_logits: torch.Tensor, fake_logits: torch.Tensor, smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two halves of L_disc: real to 1, fake to 0. Equation 5.
+
+    smoothing: real faces are to score 1 - smoothing only (one-sided label smoothing, Salimans et al. 2016).
+    """
     real, fake = real_logits.float(), fake_logits.float()
     return (
-        F.binary_cross_entropy_with_logits(real, torch.ones_like(real)),
+        F.binary_cross_entropy_with_logits(real, torch.full_like(real, 1 - smoothing)),
         F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)),
     )
+
+
+def gradient_penalty(real_logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """R1: mean squared norm, per frame, of the gradient of the logits by the real faces (B, 3, T, H, W).
+
+    Mescheder et al. 2018, equation 9. Differentiable, so that it can be a part of the discriminator's loss.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    return gradient.square().sum(dim=(1, 3, 4)).mean()
+
+
+def contrastive_loss(distance: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+    """LipGAN's: d² for a real face with its speech, max(0, 1 - d)² for anything else.
+
+    distance (N,): between the embeddings of face and speech; apart (N,): 1 where they should not match, else 0.
+    Prajwal et al. 2019 (LipGAN), equation 2, after Hadsell et al. 2006.
+    """
+    distance = distance.float()
+    return torch.where(apart.bool(), (1 - distance).clamp(min=0), distance).square().mean()

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import hparams
 from clips.corpus import Corpus
 from errors import UserError
 from models import usable_device
-from training import checkpoint
+from training import checkpoint, distributed
 from training.data import evaluation_batches, training_batches
+from training.guards import NonFiniteSteps
 from training.loop import Intervals, train
 from training.monitor import Monitor
 from training.schedule import rate_at
@@ -41,8 +44,13 @@ def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentPars
 
 
 def begin(args, hp: hparams.HParams) -> torch.device:
-    """Shows the hparams, opens the checkpoint folder, seeds the initial weights; returns the device."""
-    device = usable_device(args.device)
+    """Joins the processes of torchrun, shows the hparams, opens the checkpoint folder, seeds the initial weights.
+
+    Returns the device of this process.
+    """
+    device = distributed.join(usable_device(args.device))
+    if not distributed.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the end): one process talks; errors go to stderr
     folder = Path(args.checkpoint_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if not args.resume and checkpoint.found_in(folder):
@@ -73,7 +81,8 @@ def restore(args, recipe, hp: hparams.HParams, corpus: Corpus, load_weights) -> 
         return step
     if args.checkpoint_path:
         weights = load_weights(args.checkpoint_path)
-        checkpoint.copy_weights(weights, recipe.networks[recipe.kind], args.checkpoint_path)
+        for name in {recipe.kind, f"{recipe.kind}_ema"} & set(recipe.networks):
+            checkpoint.copy_weights(weights, recipe.networks[name], args.checkpoint_path)
         print(f"starting from the weights of {args.checkpoint_path}")
     return 0
 
@@ -102,20 +111,26 @@ def run(
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
         )
+    if batch_size % hp.accumulate:
+        raise UserError(
+            f"accumulate={hp.accumulate} parts do not divide a batch of {batch_size}: change one in hparams.py"
+        )
     folder = Path(args.checkpoint_dir)
+    corpus = train_on[0].corpus
     monitor = Monitor(folder / "tensorboard", first_step)
     try:
         return train(
             recipe,
             batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
             val_batches=evaluation_batches(*validate_on, eval_samples, batch_size, hp.num_workers),
-            checkpoints=checkpoint.Checkpoints(folder, recipe, hp, train_on[0].corpus.fingerprint, hp.keep_checkpoints),
+            checkpoints=checkpoint.Checkpoints(folder, recipe, hp, corpus.fingerprint, hp.keep_checkpoints),
             monitor=monitor,
             intervals=intervals,
             first_step=first_step,
             last_step=last_step,
             device=device,
             rate_at=partial(rate_at, last_step=last_step, warmup_steps=warmup_steps, decay=decay),
+            on_nonfinite=NonFiniteSteps(folder, corpus.names, hp),
             watch=watch,
         )
     finally:

@@ -11,44 +11,39 @@ from evaluation.expert_report import measure_expert
 from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, to_float
+from training import distributed
 from training.augment import augment
 from training.images import tile
+from training.learner import Learner
 from training.loop import Evaluation
 from training.losses import all_pairs_bce, expert_bce, multiway_loss, p_sync, pair_p_sync
+from training.means import Means
+from training.recipes.recipe import Recipe
 
 HEADLINE = ("val/bce", "val/accuracy", "val/pair_accuracy", "val/offset_accuracy")  # said at each evaluation
 
 
-class ExpertRecipe:
+class ExpertRecipe(Recipe):
     kind = "expert"
 
     def __init__(self, hp: HParams, device: torch.device):
-        # channels_last is what convolutions are fastest with, on CPUs too: a fifth off a step here.
         expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T)
-        self.expert = expert.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(
-            self.expert.parameters(), lr=hp.syncnet_lr, betas=(hp.syncnet_beta1, hp.syncnet_beta2)
-        )
-        self.networks = {"expert": self.expert}
-        self.optimizers = {"expert": self.optimizer}
-        self.learning_rates = {"expert": hp.syncnet_lr}
-        self.hp = hp
-        self.steps = 0
+        betas = (hp.syncnet_beta1, hp.syncnet_beta2)
+        self.expert = Learner(expert, hp.syncnet_lr, betas, hp, device, hp.syncnet_ema_decay)
+        super().__init__(hp, {"expert": self.expert})
         # of the checkpoints that are kept for it, the higher the better
         self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
 
-    def step(self, batch: dict) -> dict:
-        """batch: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
-        self.expert.train()
-        probability = p_sync(*self._embed(batch))
-        loss = expert_bce(probability, batch["in_sync"])
-        self._update(loss)
-        return {"loss/bce": loss, "sync/accuracy": _accuracy(probability, batch["in_sync"])}
+    def part_step(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
+        """part: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
+        probability = p_sync(*self._embed(part, piece))
+        loss = expert_bce(probability, part["in_sync"])
+        return loss, {"loss/bce": loss, "sync/accuracy": _accuracy(probability, part["in_sync"])}
 
     def evaluate(self, batches) -> Evaluation:
         """What the expert makes of in-sync windows of the val list, several of each clip."""
-        self.expert.eval()
-        report = measure_expert(self.expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed)
+        expert = self.expert.averaged.network.eval()
+        report = measure_expert(expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed)
         values = {f"val/{name}": value for name, value in report.values().items()}
         headline = {name: values.pop(name) for name in HEADLINE}
         return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())
@@ -68,42 +63,56 @@ class ExpertRecipe:
         frames = faces.unflatten(1, (-1, 3))  # (4, T, 3, H/2, W)
         return {"windows": tile(frames)}
 
-    def state_dict(self) -> dict:
-        return {"best": self.best, "steps": self.steps}
+    def optimise(self, batch: dict) -> dict:
+        self.expert.network.train()
+        self.expert.zero_grad()
+        named = Means()
+        for part, piece in self.parts(batch):
+            loss, said = self.part_step(part, piece)
+            (loss / self.hp.accumulate).backward()
+            named.add(said)
+        named.add({"gradient/expert": self.expert.step(self.steps)})
+        return named.take()
 
-    def load_state_dict(self, state: dict) -> None:
-        self.best, self.steps = dict(state["best"]), state["steps"]
+    def recipe_state(self) -> dict:
+        return {"best": self.best}
 
-    def _embed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of augmented faces and of speech, each (B, D)."""
+    def load_recipe_state(self, state: dict) -> None:
+        self.best = dict(state["best"])
+
+    def _embed(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of augmented faces and of speech, each (B, D). piece: which of how many of the step's batch."""
         hp = self.hp
         # Seeded by the step: what is drawn does not depend on what was drawn before.
         rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
         faces = augment(
-            to_float(batch["faces"]), rng, hp.syncnet_flip, hp.syncnet_shift_px, hp.syncnet_colour, hp.syncnet_blur
+            to_float(part["faces"]),
+            rng,
+            hp.syncnet_flip,
+            hp.syncnet_shift_px,
+            hp.syncnet_colour,
+            hp.syncnet_blur,
+            piece,
         )
-        speech, face = self.expert(batch["mel"].unsqueeze(1), expert_faces(faces))
+        speech, face = self.expert(part["mel"].unsqueeze(1), expert_faces(faces))
         return face, speech
-
-    def _update(self, loss: torch.Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.steps += 1
 
 
 class MultiwayExpertRecipe(ExpertRecipe):
-    def step(self, batch: dict) -> dict:
-        """batch: as for ExpertRecipe, all in sync, with clip and start (B,) of each window."""
-        self.expert.train()
-        probability = pair_p_sync(*self._embed(batch))  # (B, B)
-        same_clip, anywhere = negatives(batch["clip"], batch["start"], self.hp.syncnet_min_gap)
+    def part_step(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
+        """part: as for ExpertRecipe, all in sync, with clip and start (B,) of each window.
+
+        Windows of all processes meet each other; those of other parts of the batch do not.
+        """
+        face, speech = (distributed.gather(rows.float()) for rows in self._embed(part, piece))
+        clip, start = distributed.gather(part["clip"]), distributed.gather(part["start"])
+        probability = pair_p_sync(face, speech)  # (B * ranks, B * ranks)
+        same_clip, anywhere = negatives(clip, start, self.hp.syncnet_min_gap)
         # The BCE keeps to the paper's negatives, of the same clip.
         bce = all_pairs_bce(probability, same_clip)
         others = {"clip": same_clip, "batch": anywhere}[self.hp.syncnet_match_within]
         matching = multiway_loss(probability, others, self.hp.syncnet_temperature)
-        self._update(bce + self.hp.syncnet_multiway_wt * matching)
-        return {"loss/bce": bce, "loss/matching": matching}
+        return bce + self.hp.syncnet_multiway_wt * matching, {"loss/bce": bce, "loss/matching": matching}
 
 
 def negatives(clip: torch.Tensor, start: torch.Tensor, min_gap: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,103 @@
+"""Says so when training goes wrong in a way that people know: numbers that are none, a GAN out of balance, a sync loss
+that breaks the picture."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from errors import UserError
+from hparams import HParams
+from training import distributed
+
+SATURATED_ACCURACY = 0.98  # of the discriminator, over a whole period: it is never wrong any more
+LOST_ACCURACY = 0.02  # it is never right: real for fake and fake for real
+HOPELESS_GAN = 4.0  # L_gen of a generator that gets no use out of such a discriminator; ln 2 is a tie
+EXPLODED_SYNC = 4.0  # E_sync; off-sync pairs of real faces lie between 1 and 2
+WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
+
+
+class NonFiniteSteps:
+    """What happens at a step whose gradient is NaN or infinite: its clips are noted, then the run stops or skips it."""
+
+    def __init__(self, folder: Path, names: list[str], hp: HParams):
+        """names: of the training clips, in the order of the indices in a batch."""
+        self.path = Path(folder) / f"nonfinite_steps_rank{distributed.rank()}.txt"
+        self.names, self.hp = names, hp
+
+    def __call__(self, step: int, batch: dict) -> dict[str, float]:
+        clips = sorted({self.names[index] for index in batch["clip"].tolist()})
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"step {step}: {' '.join(clips)}\n")
+        if self.hp.on_nonfinite == "stop":
+            raise UserError(
+                f"step {step}: the gradient is NaN or infinite; the clips of its batch are in {self.path}. The weights "
+                "are unharmed up to the last checkpoint: look at the clips, then go on with --resume and "
+                "clip_grad_norm=1, a lower learning rate, or on_nonfinite=skip"
+            )
+        return {"gradient/skipped_steps": 1.0}
+
+
+class GeneratorWatchdog:
+    """watchdog(step, means of the steps since the last call) -> what to tell the person, or None.
+
+    Judges periods of hp.guard_steps steps. The same warning comes at its 1st, 2nd, 4th, 8th … period.
+    """
+
+    def __init__(self, hp: HParams, first_step: int):
+        self.hp, self._period = hp, first_step // hp.guard_steps
+        self._seen, self._said = defaultdict(list), defaultdict(int)
+        self._best_l1 = float("inf")
+
+    def __call__(self, step: int, means: dict[str, float]) -> str | None:
+        for name, value in means.items():
+            self._seen[name].append(value)
+        period = step // self.hp.guard_steps
+        if period == self._period:
+            return None
+        of_period = {name: sum(values) / len(values) for name, values in self._seen.items()}
+        self._period = period
+        self._seen.clear()
+        said = [text for kind, text in self._judge(of_period) if self._is_time_for(kind)]
+        return "\n".join(f"step {step}: warning: {text}" for text in said) or None
+
+    def _judge(self, means: dict[str, float]):
+        hp = self.hp
+        accuracy, gan = means.get("gan/disc_accuracy", 0.5), means.get("loss/gan", 0.0)
+        if accuracy > SATURATED_ACCURACY and gan > HOPELESS_GAN:
+            yield (
+                "saturated",
+                f"the discriminator is saturated: right in {accuracy:.0%} of the cases, L_gen {gan:.1f} (a tie is "
+                "0.69), so the generator learns nothing from it\n"
+                f"  1. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), or set disc_r1_wt=1 "
+                "or disc_label_smoothing=0.1\n"
+                "  2. let the picture come first: disc_start_step, from a checkpoint without a discriminator\n"
+                "  3. begin it anew: resume an earlier checkpoint, or leave out --disc_checkpoint_path",
+            )
+        if accuracy < LOST_ACCURACY:
+            yield (
+                "lost",
+                f"the discriminator is always wrong ({accuracy:.0%} right): its learning rate is too low against the "
+                "generator's, or its weights belong to other faces; raise disc_initial_learning_rate or begin it anew",
+            )
+        sync = means.get("loss/sync", 0.0)
+        if hp.sync_loss == "paper" and sync > EXPLODED_SYNC:
+            yield (
+                "exploded",
+                f"the sync loss has exploded: E_sync {sync:.1f}; off-sync pairs of real faces lie between 1 and 2\n"
+                f"  1. lower syncnet_wt (now {hp.syncnet_wt:g}) or initial_learning_rate, set clip_grad_norm=1, or "
+                "sync_loss=stabilised\n"
+                "  2. measure the expert on these faces: train_syncnet.py --evaluate_only; one that is not sure of "
+                "true pairs cannot teach\n"
+                "  3. go back to a checkpoint from before, with sync_gate lower or sync_start_step later",
+            )
+        l1 = means.get("loss/l1", float("inf"))
+        if l1 > WORSE_L1 * self._best_l1:
+            yield (
+                "worse",
+                f"the picture gets worse: L1 {l1:.4f}, it was {self._best_l1:.4f}: the sync or GAN loss outweighs it; "
+                f"lower syncnet_wt (now {hp.syncnet_wt:g}) or disc_wt (now {hp.disc_wt:g})",
+            )
+        self._best_l1 = min(l1, self._best_l1)
+
+    def _is_time_for(self, kind: str) -> bool:
+        self._said[kind] += 1
+        return self._said[kind] & (self._said[kind] - 1) == 0

@@ -1,0 +1,45 @@
+"""What all recipes share: their learners, a count of steps, batches in parts, and what a checkpoint keeps of them."""
+
+from collections.abc import Iterator
+
+from hparams import HParams
+from training import distributed
+from training.learner import Learner
+
+
+class Recipe:
+    """A recipe of `training.loop`; a subclass adds kind, optimise, evaluate, best_of, samples."""
+
+    def __init__(self, hp: HParams, learners: dict[str, Learner]):
+        self.hp, self.steps = hp, 0
+        self.networks = {name: net for key, learner in learners.items() for name, net in learner.networks(key).items()}
+        self.optimizers = {name: learner.optimizer for name, learner in learners.items()}
+        self.learning_rates = {name: learner.lr for name, learner in learners.items()}
+
+    def step(self, batch: dict) -> dict:
+        try:
+            return self.optimise(batch)
+        finally:
+            self.steps += 1  # of a step that was skipped too: its batch is gone
+
+    def parts(self, batch: dict) -> Iterator[tuple[dict, tuple[int, int]]]:
+        """hp.accumulate equal parts of a batch, each with its place among the pieces of the batch of all processes."""
+        parts = self.hp.accumulate
+        size = len(next(iter(batch.values()))) // parts
+        for i in range(parts):
+            part = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            yield part, (distributed.rank() * parts + i, distributed.ranks() * parts)
+
+    def state_dict(self) -> dict:
+        return {"steps": self.steps, **self.recipe_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps = state["steps"]
+        self.load_recipe_state(state)
+
+    def recipe_state(self) -> dict:
+        """What else evolves."""
+        return {}
+
+    def load_recipe_state(self, state: dict) -> None:
+        """The inverse of recipe_state."""
