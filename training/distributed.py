@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import nn
 
 from errors import UserError
@@ -71,7 +70,7 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     # A sum of zeros and one's own rows: gloo has no all_gather with gradients.
     places = torch.zeros(ranks(), *rows.shape, dtype=rows.dtype, device=rows.device)
     places[rank()] = rows
-    return dist_nn.all_reduce(places).flatten(0, 1)
+    return Sum.apply(places).flatten(0, 1)
 
 
 def means(values: dict[str, float]) -> dict[str, float]:
@@ -98,6 +97,20 @@ def from_first(value):
     return held[0]
 
 
+class Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; the gradient of every process's sum comes back to each."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return Sum.apply(gradient)
+
+
 def with_common_statistics(network: nn.Module) -> nn.Module:
     """The network with batch norms that count the samples of all processes; its state dict stays the same."""
     if ranks() == 1:
@@ -117,9 +130,9 @@ class CommonBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         count = x.numel() // x.shape[1] * ranks()
-        mean = dist_nn.all_reduce(x.sum(dim=(0, 2, 3))) / count
+        mean = Sum.apply(x.sum(dim=(0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = dist_nn.all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        variance = Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -38,7 +38,8 @@ class ExpertRecipe(Recipe):
         """part: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
         probability = p_sync(*self._embed(part, piece))
         loss = expert_bce(probability, part["in_sync"])
-        return loss, {"loss/bce": loss, "sync/accuracy": _accuracy(probability, part["in_sync"])}
+        accuracy = _accuracy(*map(distributed.gather, (probability.detach(), part["in_sync"])))
+        return loss, {"loss/bce": loss, "sync/accuracy": accuracy}
 
     def evaluate(self, batches) -> Evaluation:
         """What the expert makes of in-sync windows of the val list, several of each clip."""
