@@ -50,12 +50,11 @@ def losses(folder: Path) -> dict[str, list[float]]:
 
 
 def gradients(folder: Path) -> dict[str, torch.Tensor]:
-    """Of the first step, of each weight, which Adam's first moment then is a multiple of."""
+    """Of the first step, of each network, as one vector; Adam's first moment then is a multiple of it."""
     optimizers = read_checkpoint(folder / FILE.format(1))["optimizers"]
     return {
-        f"{name}/{index}": state["exp_avg"]
+        name: torch.cat([state["exp_avg"].flatten() for state in optimizer["state"].values()])
         for name, optimizer in optimizers.items()
-        for index, state in optimizer["state"].items()
     }
 
 
@@ -68,11 +67,9 @@ def assert_trained_alike(one: Path, two: Path):
         assert a[tag] == pytest.approx(b[tag], rel=2e-2), tag
     whole, shared = gradients(one), gradients(two)
     assert whole.keys() == shared.keys()
-    largest = max(gradient.abs().max() for gradient in whole.values())
-    for key, gradient in whole.items():
-        # Of a bias before a batch norm it is nothing but rounding noise: there the second tolerance counts.
-        difference = (gradient - shared[key]).abs().max()
-        assert difference < 5e-2 * gradient.abs().max() + 1e-5 * largest, key
+    for name, gradient in whole.items():
+        # Batch norms over few values amplify rounding; without common statistics the difference is as large as either.
+        assert (gradient - shared[name]).norm() < 0.02 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("loss", ["bce", "multiway"])
