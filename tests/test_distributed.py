@@ -68,8 +68,8 @@ def assert_trained_alike(one: Path, two: Path):
     whole, shared = gradients(one), gradients(two)
     assert whole.keys() == shared.keys()
     for name, gradient in whole.items():
-        # Batch norms over few values amplify rounding; without common statistics the difference is as large as either.
-        assert (gradient - shared[name]).norm() < 0.02 * gradient.norm(), name
+        # Batch norms over few values make 3% of rounding; without common statistics it is 100%.
+        assert (gradient - shared[name]).norm() < 0.1 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("loss", ["bce", "multiway"])
