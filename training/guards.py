@@ -9,7 +9,7 @@ from hparams import HParams
 from training import distributed
 
 SATURATED_ACCURACY = 0.98  # of the discriminator, over a whole period: it is never wrong any more
-LOST_ACCURACY = 0.02  # it is never right: real for fake and fake for real
+COLLAPSED_LOSS = 4.0  # of its real or its fake half: it gives one answer to everything, and is sure of it
 HOPELESS_GAN = 4.0  # L_gen of a generator that gets no use out of such a discriminator; ln 2 is a tie
 EXPLODED_SYNC = 4.0  # E_sync; off-sync pairs of real faces lie between 1 and 2
 WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
@@ -72,11 +72,14 @@ class GeneratorWatchdog:
                 "  2. let the picture come first: disc_start_step, from a checkpoint without a discriminator\n"
                 "  3. begin it anew: resume an earlier checkpoint, or leave out --disc_checkpoint_path",
             )
-        if accuracy < LOST_ACCURACY:
+        halves = means.get("gan/disc_real", 0.0), means.get("gan/disc_fake", 0.0)
+        if max(halves) > COLLAPSED_LOSS:
             yield (
-                "lost",
-                f"the discriminator is always wrong ({accuracy:.0%} right): its learning rate is too low against the "
-                "generator's, or its weights belong to other faces; raise disc_initial_learning_rate or begin it anew",
+                "collapsed",
+                f"the discriminator has collapsed: its loss is {halves[0]:.1f} on real and {halves[1]:.1f} on "
+                f"generated faces, so it says the same of both\n"
+                f"  1. begin it anew: resume an earlier checkpoint, or leave out --disc_checkpoint_path\n"
+                f"  2. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), set disc_r1_wt=1",
             )
         sync = means.get("loss/sync", 0.0)
         if hp.sync_loss == "paper" and sync > EXPLODED_SYNC:

@@ -16,8 +16,14 @@ def p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch
 
 def expert_bce(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
     """Binary cross entropy of P_sync (B,) against labels (B,): 1 in sync, 0 not. Section 3.1."""
-    # Rounding can lift a cosine just above 1, which the logarithm of 1 - p does not survive.
-    return F.binary_cross_entropy(probability.float().clamp(0, 1), in_sync.float())
+    return _bce(probability, in_sync.float())
+
+
+def _bce(probability: torch.Tensor, target: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    # Rounding can lift a cosine just above 1, which the logarithm of 1 - p does not survive. NaN goes through it into
+    # the loss, for the guard to find; torch's function takes it for a bug and kills the process on a GPU.
+    clean = probability.float().nan_to_num().clamp(0, 1)
+    return F.binary_cross_entropy(clean, target, reduction=reduction) + 0 * probability.float().sum()
 
 
 def pair_p_sync(face: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
@@ -31,10 +37,9 @@ def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.T
     probability (N, N), in sync on the diagonal; negatives (N, N) marks the off-sync pairs that count. With this
     balance P_sync keeps its meaning: the probability that a pair is in sync when one in two is.
     """
-    probability = probability.clamp(0, 1)
     diagonal = probability.diagonal()
-    in_sync = F.binary_cross_entropy(diagonal, torch.ones_like(diagonal))
-    off_sync = F.binary_cross_entropy(probability, torch.zeros_like(probability), reduction="none")
+    in_sync = _bce(diagonal, torch.ones_like(diagonal))
+    off_sync = _bce(probability, torch.zeros_like(probability), reduction="none")
     # A batch of very short clips may hold no negative at all.
     return 0.5 * in_sync + 0.5 * (off_sync * negatives).sum() / negatives.sum().clamp(min=1)
 

@@ -1,0 +1,336 @@
+"""What generator training promises beyond the loop: baselines, averages, parts, guards and the losses' variants."""
+
+import math
+
+import pytest
+import torch
+from test_training import EXPERT, GENERATOR, at_step, random_batch, train_expert, train_generator
+
+import inference
+from errors import UserError
+from hparams import resolve
+from models import (
+    LipGanDiscriminator,
+    LipGanGenerator,
+    Speech2VidGenerator,
+    SyncNetExpert,
+    VisualDiscriminator,
+    export_official,
+    load_generator,
+    read_checkpoint,
+)
+from training.guards import GeneratorWatchdog
+from training.learner import Learner, NonFiniteGradient
+from training.losses import contrastive_loss, discriminator_losses, gradient_penalty, stabilised_sync_loss
+from training.recipes.adversary import Adversary
+from training.recipes.wav2lip import Wav2LipRecipe
+
+CPU = torch.device("cpu")
+BASELINES = {"lipgan": LipGanGenerator, "speech2vid": Speech2VidGenerator}
+
+
+@pytest.fixture(scope="module")
+def expert(store, tmp_path_factory):
+    return train_expert(store, tmp_path_factory.mktemp("expert"), 2) / "best.pth"
+
+
+def recipe_of(overrides: str = "", gan: bool = True) -> Wav2LipRecipe:
+    torch.manual_seed(0)
+    hp = resolve(overrides=f"{GENERATOR},{overrides}")
+    expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
+    return Wav2LipRecipe(hp, expert, CPU, Adversary(hp, CPU) if gan else None)
+
+
+# baselines
+
+
+@pytest.mark.parametrize("recipe", BASELINES)
+def test_a_baseline_trains_resumes_to_the_bit_and_infers(store, expert, tmp_path, recipe):
+    whole = train_generator(store, expert, tmp_path / "whole", 4, "--recipe", recipe)
+    parts = train_generator(store, expert, tmp_path / "parts", 2, "--recipe", recipe)
+    train_generator(store, expert, parts, 4, "--recipe", recipe, "--resume")
+    a, b = at_step(whole, 4), at_step(parts, 4)
+    for name, weights in a["networks"].items():
+        assert all(torch.equal(value, b["networks"][name][key]) for key, value in weights.items())
+    generator = load_generator(whole / "best.pth")
+    assert type(generator) is BASELINES[recipe]
+    export_official(generator, tmp_path / "bare.pth")
+    again = load_generator(tmp_path / "bare.pth")
+    mel, faces = torch.randn(1, 2, 1, 80, 16), torch.rand(1, 6, 2, 96, 96)
+    assert torch.equal(generator(mel, faces), again(mel, faces))
+
+    face = store / "id0/clip0.mov"
+    out = tmp_path / "out.mp4"
+    flags = ["--checkpoint_path", str(whole / "best.pth"), "--face", str(face), "--audio", str(face)]
+    inference.main([*flags, "--outfile", str(out), "--box", "0", "96", "0", "96", "--device", "cpu"])
+    assert out.stat().st_size > 0
+
+
+def test_speech2vid_never_sees_the_frame_it_replaces():
+    network = Speech2VidGenerator(0.0625).eval()
+    mel, faces = torch.randn(1, 1, 1, 80, 16), torch.rand(1, 6, 1, 96, 96)
+    other = faces.clone()
+    other[:, :3] = 0
+    assert torch.equal(network(mel, faces), network(mel, other))
+
+
+@pytest.mark.parametrize("network", [LipGanGenerator, Speech2VidGenerator])
+def test_speech_and_reference_change_what_a_baseline_draws(network):
+    network = network(0.0625)  # in train mode: a fresh network's statistics would shrink every difference
+    mel, faces = torch.randn(2, 3, 1, 80, 16), torch.rand(2, 6, 3, 96, 96)
+    drawn = network(mel, faces)
+    assert drawn.shape == (2, 3, 3, 96, 96)
+    assert not torch.allclose(drawn, network(mel + 1, faces))
+    assert not torch.allclose(drawn, network(mel, faces.flip(1)))
+    # every frame on its own: a window's frames in another order come out in that order
+    assert torch.allclose(network(mel.flip(1), faces.flip(2)), drawn.flip(2), atol=1e-5)
+
+
+def test_the_lipgan_discriminator_measures_a_distance_of_unit_vectors():
+    network = LipGanDiscriminator(0.0625)
+    distance = network(torch.randn(3, 1, 80, 16), torch.rand(3, 3, 96, 96))
+    assert distance.shape == (3,)
+    assert ((distance >= 0) & (distance <= 2)).all()
+
+
+def test_the_contrastive_loss_by_hand():
+    distance = torch.tensor([0.5, 0.25, 1.5])
+    assert contrastive_loss(distance, torch.tensor([0, 1, 1])) == pytest.approx((0.25 + 0.5625 + 0) / 3)
+
+
+def test_a_baseline_refuses_settings_of_another_architecture(store, expert, tmp_path):
+    with pytest.raises(UserError, match="img_size=96"):
+        train_generator(store, expert, tmp_path, 1, "--recipe", "lipgan", hp=GENERATOR + ",img_size=192")
+
+
+# losses
+
+
+def test_the_stabilised_sync_loss_is_zero_where_generated_faces_score_as_true_ones_do():
+    true, other = torch.tensor([0.9, 0.6]), torch.tensor([0.1, 0.3])
+    at_truth = stabilised_sync_loss(true, true, other)
+    assert 0 <= at_truth < 0.05
+    # by hand: error 0.2 and scale 0.8 of the first, 0.1 and 0.3 of the second; eps 0.01
+    by_hand = (math.log(1.02 / 0.81) + math.log(0.42 / 0.31)) / 2
+    assert stabilised_sync_loss(torch.tensor([0.7, 0.5]), true, other) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_stabilised_sync_loss_trains():
+    recipe = recipe_of("sync_loss=stabilised", gan=False)
+    named = recipe.step(random_batch())
+    assert named["loss/sync"] >= 0
+    assert named["sync/weight"] == 0.03
+
+
+def test_label_smoothing_moves_the_target_of_real_faces_only():
+    real, fake = torch.zeros(4), torch.zeros(4)
+    real_loss, fake_loss = discriminator_losses(torch.full_like(real, 2.0), fake, smoothing=0.1)
+    probability = torch.sigmoid(torch.tensor(2.0))
+    assert real_loss == pytest.approx(float(-0.9 * probability.log() - 0.1 * (1 - probability).log()), rel=1e-5)
+    assert fake_loss == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_the_gradient_penalty_of_a_linear_judge_is_its_weight_squared():
+    faces = torch.rand(2, 3, 5, 4, 4, requires_grad=True)
+    weight = torch.randn(3, 4, 4)
+    logits = (faces * weight[:, None]).sum(dim=(1, 3, 4))  # (B, T)
+    assert gradient_penalty(logits, faces).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)
+
+
+def test_one_pass_over_both_kinds_of_faces_gives_the_losses_of_two():
+    hp = resolve(overrides=GENERATOR)
+    adversary = Adversary(hp, CPU)
+    real, fake = torch.rand(2, 3, 5, 96, 96), torch.rand(2, 3, 5, 96, 96)
+    _, named = adversary.discriminator_loss(real, fake)
+    network: VisualDiscriminator = adversary.discriminator.network
+    apart = discriminator_losses(network(real, logits=True), network(fake, logits=True))
+    assert named["gan/disc_real"].item() == pytest.approx(apart[0].item(), rel=1e-5)
+    assert named["gan/disc_fake"].item() == pytest.approx(apart[1].item(), rel=1e-5)
+
+
+def test_the_r1_penalty_is_part_of_the_step():
+    named = recipe_of("disc_r1_wt=1").step(random_batch())
+    assert named["gan/r1"] > 0
+
+
+# learners
+
+
+def test_the_average_follows_the_weights_and_is_what_inference_loads(store, expert, tmp_path):
+    folder = train_generator(store, expert, tmp_path, 4, hp=GENERATOR + ",ema_decay=0.5")
+    networks = at_step(folder, 4)["networks"]
+    key = "face_encoder_blocks.0.0.conv_block.0.weight"
+    assert not torch.equal(networks["generator"][key], networks["generator_ema"][key])
+    loaded = load_generator(folder / "checkpoint_step000000004.pth")
+    assert torch.equal(loaded.state_dict()[key], networks["generator_ema"][key])
+
+
+def test_the_average_by_hand():
+    hp = resolve()
+    learner = Learner(torch.nn.Linear(1, 1, bias=False), 0.1, (0.9, 0.999), hp, CPU, ema_decay=0.5)
+    average = weight = learner.network.weight.item()
+    for step in range(20):
+        learner.zero_grad()
+        learner(torch.ones(1, 1)).sum().backward()
+        learner.step(step)
+        weight = learner.network.weight.item()
+        keep = min(0.5, (1 + step) / (10 + step))
+        average = keep * average + (1 - keep) * weight
+    assert learner.averaged.network.weight.item() == pytest.approx(average, abs=1e-5)
+    assert abs(average - weight) > 0.05
+
+
+def test_a_run_without_an_average_goes_on_with_one(store, expert, tmp_path):
+    train_generator(store, expert, tmp_path, 2)
+    folder = train_generator(store, expert, tmp_path, 4, "--resume", hp=GENERATOR + ",ema_decay=0.9")
+    assert "generator_ema" in at_step(folder, 4)["networks"]
+
+
+def test_a_batch_in_parts_gives_the_mean_of_the_parts(store, tmp_path):
+    recipe = recipe_of("accumulate=2", gan=False)
+    whole = recipe_of("", gan=False)
+    batch = random_batch()
+    halves = [{name: value[i : i + 1] for name, value in batch.items()} for i in range(2)]
+    named = recipe.step(batch)
+    l1 = []
+    for half in halves:
+        truth, _, generated = whole.generate(half, whole.generator)
+        l1.append((generated - truth).abs().mean())
+    assert named["loss/l1"].item() == pytest.approx(torch.stack(l1).mean().item(), rel=1e-5)
+    train_expert(store, tmp_path, 2, hp=EXPERT + ",accumulate=2")
+    assert max(read_checkpoint(tmp_path / "best.pth")["networks"]) == "expert"
+    with pytest.raises(UserError, match="accumulate=3"):
+        train_expert(store, tmp_path / "odd", 2, hp=EXPERT + ",accumulate=3")
+
+
+def test_gradients_are_clipped_to_the_norm():
+    learner = Learner(torch.nn.Linear(1, 1, bias=False), 0.1, (0.9, 0.999), resolve(overrides="clip_grad_norm=2"), CPU)
+    learner.zero_grad()
+    (100 * learner(torch.ones(1, 1))).sum().backward()
+    assert learner.step(0) == pytest.approx(100)
+    assert learner.network.weight.grad.item() == pytest.approx(2, rel=1e-4)
+
+
+def test_bf16_trains_with_losses_in_fp32():
+    named = recipe_of("precision=bf16").step(random_batch())
+    assert all(math.isfinite(value) for value in named.values())
+    assert named["loss/l1"].dtype == torch.float32
+
+
+# guards
+
+
+def poisoned(batch: dict) -> dict:
+    batch["frame_mels"][0, 0, 0, 0] = float("nan")
+    return batch
+
+
+def test_a_gradient_that_is_no_number_leaves_weights_and_statistics_alone():
+    recipe = recipe_of("on_nonfinite=skip")
+    before = {key: value.clone() for key, value in recipe.networks["generator"].state_dict().items()}
+    with pytest.raises(NonFiniteGradient):
+        recipe.step(poisoned(random_batch()))
+    after = recipe.networks["generator"].state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert recipe.steps == 1
+    assert math.isfinite(recipe.step(random_batch())["loss/total"])
+
+
+@pytest.mark.parametrize("then", ["stop", "skip"])
+def test_a_clip_with_a_broken_mel_is_named_and_stops_the_run_or_is_skipped(store, expert, tmp_path, monkeypatch, then):
+    from clips.dataset import GeneratorDataset
+
+    good = GeneratorDataset.__getitem__
+
+    def bad(self, draw):
+        sample = good(self, draw)
+        if self.corpus.names[draw.clip] == "id2/clip1":
+            sample["frame_mels"] = sample["frame_mels"] * float("nan")
+        return sample
+
+    monkeypatch.setattr(GeneratorDataset, "__getitem__", bad)
+    settings = f"{GENERATOR},on_nonfinite={then},eval_interval=100"
+    if then == "stop":
+        with pytest.raises(UserError, match="nonfinite_steps"):
+            train_generator(store, expert, tmp_path, 8, hp=settings)
+    else:
+        train_generator(store, expert, tmp_path, 8, hp=settings)
+        weights = at_step(tmp_path, 8)["networks"]["generator"]
+        assert all(torch.isfinite(value.float()).all() for value in weights.values())
+    assert "id2/clip1" in (tmp_path / "nonfinite_steps_rank0.txt").read_text()
+
+
+def warnings_of(means: dict, periods: int = 1, overrides: str = "") -> list[str]:
+    watch = GeneratorWatchdog(resolve(overrides=f"guard_steps=10,{overrides}"), 0)
+    said = (watch(step, means) for step in range(1, 10 * periods + 1))
+    return [text for text in said if text]
+
+
+def test_healthy_training_gives_no_warning():
+    healthy = {"loss/l1": 0.05, "loss/sync": 1.2, "loss/gan": 0.9, "gan/disc_accuracy": 0.7}
+    assert warnings_of(healthy, periods=20) == []
+
+
+def test_a_saturated_discriminator_is_named_with_its_remedy_and_not_at_every_period():
+    said = warnings_of({"gan/disc_accuracy": 1.0, "loss/gan": 9.0}, periods=9)
+    assert len(said) == 4  # the 1st, 2nd, 4th and 8th
+    assert "saturated" in said[0]
+    assert "disc_initial_learning_rate" in said[0]
+
+
+def test_an_exploded_sync_loss_is_named_with_its_remedy():
+    (said,) = warnings_of({"loss/sync": 18.0})
+    assert "exploded" in said
+    assert "syncnet_wt" in said
+
+
+def test_a_picture_that_gets_worse_is_blamed_on_the_other_losses():
+    watch = GeneratorWatchdog(resolve(overrides="guard_steps=10"), 0)
+    said = [watch(step, {"loss/l1": 0.05 if step <= 10 else 0.09}) for step in range(1, 21)]
+    assert [text is not None for text in said].count(True) == 1
+    assert "L1 0.0900, it was 0.0500" in said[-1]
+
+
+def test_a_run_from_a_collapsed_discriminator_says_so(store, expert, tmp_path, capsys):
+    hp = resolve(overrides=GENERATOR)
+    sure = VisualDiscriminator(hp.img_size, hp.width)
+    torch.nn.init.constant_(sure.binary_pred[0].bias, -30.0)  # to it, everything is fake
+    export_official(sure, tmp_path / "sure.pth")
+    settings = f"{GENERATOR},guard_steps=2,eval_interval=100,disc_initial_learning_rate=1e-9"
+    flags = ["--recipe", "wav2lip_gan", "--disc_checkpoint_path", str(tmp_path / "sure.pth")]
+    train_generator(store, expert, tmp_path / "run", 4, *flags, hp=settings)
+    said = capsys.readouterr().out
+    assert "warning: the discriminator has collapsed" in said
+    assert "leave out --disc_checkpoint_path" in said
+
+
+def test_a_discriminator_that_wins_every_time_is_called_saturated():
+    hp = resolve(overrides=f"{GENERATOR},guard_steps=10,disc_initial_learning_rate=0.01")
+    adversary, watch = Adversary(hp, CPU), GeneratorWatchdog(hp, 0)
+    bright, dark = torch.ones(2, 3, 5, 96, 96), torch.zeros(2, 3, 5, 96, 96)
+    said = []
+    for step in range(1, 61):
+        adversary.discriminator.zero_grad()
+        loss, named = adversary.discriminator_loss(bright, dark)
+        loss.backward()
+        adversary.discriminator.step(step)
+        named["loss/gan"] = adversary.generator_loss(dark)
+        said.append(watch(step, {name: float(value) for name, value in named.items()}))
+    assert any(text and "saturated" in text for text in said)
+
+
+def test_a_run_with_an_expert_that_denies_everything_says_so(store, tmp_path, capsys):
+    hp = resolve(overrides=GENERATOR)
+    expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T)
+    # Speech lights one half of the embedding and faces the other, so P_sync is 0 whatever they are.
+    for encoder, side in ((expert.audio_encoder, 1.0), (expert.face_encoder, -1.0)):
+        norm = encoder[-1].conv_block[1]
+        torch.nn.init.zeros_(norm.weight)
+        with torch.no_grad():
+            norm.bias.copy_(side * torch.linspace(-1, 1, len(norm.bias)).sign())
+    export_official(expert, tmp_path / "denies.pth")
+    settings = f"{GENERATOR},guard_steps=2,eval_interval=100"
+    train_generator(store, tmp_path / "denies.pth", tmp_path / "run", 4, "--recipe", "wav2lip", hp=settings)
+    said = capsys.readouterr().out
+    assert "warning: the sync loss has exploded" in said
+    assert "lower syncnet_wt (now 0.03)" in said
