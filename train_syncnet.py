@@ -43,7 +43,8 @@ def main(argv=None):
     val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     pairs = ExpertSampling(train, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-    windows = ClipSampling(train, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap)
+    by_identity = hp.syncnet_balance == "identity"
+    windows = ClipSampling(train, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity)
 
     # network, optimiser, and where to begin
     recipe, sampling = {"bce": (ExpertRecipe, pairs), "multiway": (MultiwayExpertRecipe, windows)}[hp.syncnet_loss]

@@ -4,6 +4,7 @@ Nothing here depends on what was drawn before, so the number of loader workers c
 on at the exact one, and ranks take disjoint ones. An epoch visits every clip once, in shuffled order.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,20 +57,32 @@ class ClipSampling:
     """In-sync windows only, `per_clip` of one clip in a row, `min_gap` frames apart where the clip is long enough.
 
     A batch of them holds its negatives itself: the faces of each window with the speech of any other.
+    by_identity: clips are chosen so that every identity comes as often as any other, however many clips it has.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int):
+    def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, by_identity: bool = False):
         self.corpus, self.seed, self.per_clip, self.min_gap = corpus, seed, per_clip, min_gap
+        of_identity = defaultdict(list)
+        for clip, name in enumerate(corpus.names):
+            of_identity[name.split("/")[0]].append(clip)
+        self._clips = [of_identity[identity] for identity in sorted(of_identity)] if by_identity else None
 
     def __len__(self) -> int:
         return len(self.corpus) * self.per_clip
 
     def __call__(self, epoch: int, index: int) -> ExpertDraw:
         visit, place = divmod(index, self.per_clip)
-        clip = _clip_of(self.seed, epoch, visit, len(self.corpus))
         rng = _generator(self.seed, epoch, visit)  # the windows of a visit are drawn together
+        clip = self._clip(epoch, visit, rng)
         start = int(_spread(rng, self.corpus.windows[clip], self.per_clip, self.min_gap)[place])
         return ExpertDraw(clip, faces=start, speech=start)
+
+    def _clip(self, epoch: int, visit: int, rng: np.random.Generator) -> int:
+        if not self._clips:
+            return _clip_of(self.seed, epoch, visit, len(self.corpus))
+        round_, place = divmod(epoch * len(self.corpus) + visit, len(self._clips))
+        identity = _clip_of(self.seed, round_, place, len(self._clips))  # the same shuffle, of identities
+        return int(rng.choice(self._clips[identity]))
 
 
 class GeneratorSampling:

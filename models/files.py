@@ -5,9 +5,12 @@ import pickle
 import re
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from errors import UserError
 
@@ -21,11 +24,18 @@ class CheckpointError(UserError):
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """The dict in a torch.save file, zip or older format, tensors on the CPU. Runs no code the file may contain.
+    """The dict in a torch.save file, zip or older format, or in a .safetensors file; tensors on the CPU.
+
+    Runs no code the file may contain.
 
     Raises CheckpointError for a file that is missing, damaged, not PyTorch's, not a dict, or that needs code to run.
     """
     path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(_damaged(path)) from error
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -58,15 +68,23 @@ def write_checkpoint(content: dict, path: str | Path) -> None:
 
     Raises CheckpointError when the disk is full or the folder cannot be written.
     """
-    path = Path(path)
+    _write(lambda part: torch.save(content, part), Path(path))
+
+
+def write_safetensors(network: torch.nn.Module, path: str | Path) -> None:
+    """Weights in a format that holds nothing but tensors; as write_checkpoint."""
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    _write(lambda part: save_file(weights, part), Path(path))
+
+
+def _write(save: Callable[[Path], None], path: Path) -> None:
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
+        save(part)
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} could not be written ({reason}): check the folder and the free space") from error
     finally:

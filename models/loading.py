@@ -33,22 +33,22 @@ def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
 
     CheckpointError says what is wrong with the file.
     """
-    return _load("generator", path, device)
+    return load("generator", path, device)
 
 
 def load_expert(path: str | Path, device: str = "cpu") -> SyncNetExpert:
     """The lip-sync expert in `path`; as load_generator."""
-    return _load("expert", path, device)
+    return load("expert", path, device)
 
 
 def load_visual_discriminator(path: str | Path, device: str = "cpu") -> VisualDiscriminator:
     """The visual quality discriminator in `path`; as load_generator."""
-    return _load("visual_discriminator", path, device)
+    return load("visual_discriminator", path, device)
 
 
 def load_syncnet_v2(path: str | Path, device: str = "cpu") -> SyncNetV2:
     """Chung's SyncNet in `path` (syncnet_v2.model); as load_generator."""
-    return _load("syncnet_v2", path, device)
+    return load("syncnet_v2", path, device)
 
 
 def export_official(network: nn.Module, path: str | Path) -> None:
@@ -57,7 +57,8 @@ def export_official(network: nn.Module, path: str | Path) -> None:
     write_checkpoint({"state_dict": weights, "optimizer": None, "global_step": 0, "global_epoch": 0}, path)
 
 
-def _load(name: str, path: str | Path, device: str) -> nn.Module:
+def load(name: str, path: str | Path, device: str = "cpu") -> nn.Module:
+    """The network called `name` in NETWORKS; as load_generator."""
     held = _networks_in(read_checkpoint(path))
     if name not in held:
         found = " and ".join(_called(other) for other in held) or "no network known here"

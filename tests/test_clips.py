@@ -1,6 +1,9 @@
 """clips/ promises: what goes into the store comes out, windows follow the official maths, samples depend on nothing
 but (seed, epoch, index), and unusable data is named before training starts."""
 
+import dataclasses
+from collections import Counter
+
 import av
 import cv2
 import numpy as np
@@ -229,6 +232,18 @@ def test_windows_of_one_clip_come_in_a_row_and_keep_their_distance(expert_data):
     gaps = {abs(a.faces - b.faces) for group in groups for a in group for b in group if a is not b}
     assert min(gaps) == 4
     assert len({draw.faces % 4 for draw in draws}) == 4  # every start can be drawn
+
+
+def test_identities_come_equally_often_however_many_clips_they_have(expert_data):
+    names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "b/1", "c/1"]
+    corpus = dataclasses.replace(expert_data[1].corpus, names=names)
+    sampling = ClipSampling(corpus, seed=0, per_clip=2, min_gap=4, by_identity=True)
+    visits = [draw.clip for draw in fixed_draws(sampling, 12 * len(sampling))[::2]]
+    counts = Counter(names[clip][0] for clip in visits)
+    assert len(visits) == 96
+    assert set(counts.values()) == {32}
+    assert {clip for clip in visits if names[clip][0] == "a"} == set(range(6))
+    assert all({names[clip][0] for clip in visits[i : i + 3]} == {"a", "b", "c"} for i in range(0, 96, 3))
 
 
 def test_a_clip_too_short_for_its_windows_repeats_them(tmp_path):

@@ -14,6 +14,7 @@ from models import (
     SyncNetExpert,
     SyncNetV2,
     VisualDiscriminator,
+    export,
     export_official,
     load_expert,
     load_generator,
@@ -274,3 +275,27 @@ def test_a_torchscript_program_is_refused(tmp_path):
     path = tmp_path / "scripted.pth"
     torch.jit.script(torch.nn.Linear(2, 2)).save(path)
     assert "is a TorchScript program and is refused" in refusal(load_generator, path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_an_exported_generator_draws_the_same(tmp_path, suffix):
+    network = Generator(96, 0.0625).eval()
+    export_official(network, tmp_path / "own.pth")
+    out = tmp_path / f"weights{suffix}"
+    export.main([str(tmp_path / "own.pth"), "--outfile", str(out)])
+    mel, faces = torch.randn(1, 1, 80, 16), torch.rand(1, 6, 96, 96)
+    again = load_generator(out)
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in network.state_dict().items())
+    assert torch.allclose(again(mel, faces), network(mel, faces), atol=1e-6)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_export_refuses_what_it_cannot_write_or_find(tmp_path):
+    export_official(Generator(96, 0.0625), tmp_path / "own.pth")
+    with pytest.raises(UserError, match="must end in"):
+        export.main([str(tmp_path / "own.pth"), "--outfile", str(tmp_path / "weights.onnx")])
+    with pytest.raises(UserError, match="itself"):
+        export.main([str(tmp_path / "own.pth"), "--outfile", str(tmp_path / "own.pth")])
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="damaged"):
+        load_generator(tmp_path / "broken.safetensors")

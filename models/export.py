@@ -1,0 +1,38 @@
+"""Weights alone, without what training needs beside them: a tenth of the size, for inference and for others.
+
+    python -m models.export checkpoints/wav2lip_gan/best.pth --outfile wav2lip_gan.safetensors
+    python -m models.export checkpoints/expert/best.pth --network expert --outfile expert.pth
+
+A .pth is in the official code's format, which that code reads where sizes are the paper's. Both kinds are read by every
+script here. Where training kept an average of the weights, that is what is exported.
+"""
+
+import argparse
+from pathlib import Path
+
+from errors import UserError, run_script
+from models.files import write_safetensors
+from models.loading import NETWORKS, export_official, load
+
+WRITERS = {".pth": export_official, ".safetensors": write_safetensors}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="FILE", help="checkpoint of this project or official")
+    parser.add_argument("--network", choices=NETWORKS, default="generator", help="which of its networks (%(default)s)")
+    parser.add_argument("--outfile", metavar="FILE", required=True, help="*.safetensors or *.pth")
+    args = parser.parse_args(argv)
+    out = Path(args.outfile)
+    if out.suffix not in WRITERS:
+        raise UserError(f"--outfile {out}: must end in {' or '.join(WRITERS)}")
+    if out.resolve() == Path(args.checkpoint).resolve():
+        raise UserError(f"--outfile {out}: is the checkpoint itself, name another file")
+    network = load(args.network, args.checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[out.suffix](network, out)
+    print(f"{args.network}: {out}, {out.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    run_script(main)
