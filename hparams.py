@@ -70,6 +70,7 @@ class HParams:
     on_nonfinite: str = "stop"  # stop | skip: what to do with a step whose gradient is NaN or infinite [ours]
     log_interval: int = 10  # steps between points on the training curves [ours]
     sample_interval: int = 1000  # steps between grids of sample images; 0 = off [code: 3000]
+    sample_videos: int = 2  # val clips that the generator is shown on with sound, as often; 0 = off [ours]
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
 
     # --- train_syncnet.py: the lip-sync expert ----------------------------------------------------------------------
@@ -168,6 +169,7 @@ RANGES = {
     "syncnet_blur": (0, 1),
     "warmup_steps": (0, INF),
     "clip_grad_norm": (0, INF),
+    "sample_videos": (0, INF),
     "disc_label_smoothing": (0, 0.5),
     "disc_r1_wt": (0, INF),
     "lipgan_wt": (0, 1),

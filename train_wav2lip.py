@@ -7,8 +7,10 @@
 
 Recipes: wav2lip (L1 + sync loss), wav2lip_gan (with the visual quality discriminator), and the baselines of the paper's
 table, lipgan and speech2vid, which the expert only measures.
-Curves and sample images: tensorboard --logdir checkpoints.
+Curves and sample images: tensorboard --logdir checkpoints. Sample videos: <checkpoint_dir>/samples.
 """
+
+from pathlib import Path
 
 import hparams
 from clips.corpus import open_split
@@ -24,6 +26,7 @@ from training.recipes.adversary import Adversary
 from training.recipes.lipgan import LipGanRecipe
 from training.recipes.speech2vid import Speech2VidRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
+from training.sample_videos import SampleVideos
 
 
 def main(argv=None):
@@ -71,6 +74,7 @@ def main(argv=None):
         warmup_steps=hp.warmup_steps,
         decay=hp.decay,
         watch=GeneratorWatchdog(hp, first_step),
+        show=SampleVideos(recipe, sampled["val"][0], Path(args.checkpoint_dir) / "samples", device, hp.sample_videos),
     )
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from test_training import EXPERT, GENERATOR, at_step, random_batch, train_expert, train_generator
 
 import inference
+import video
+from clips.store import Clip
 from errors import UserError
 from hparams import resolve
 from models import (
@@ -151,6 +154,29 @@ def test_one_pass_over_both_kinds_of_faces_gives_the_losses_of_two():
 def test_the_r1_penalty_is_part_of_the_step():
     named = recipe_of("disc_r1_wt=1").step(random_batch())
     assert named["gan/r1"] > 0
+
+
+# what a person looks at
+
+
+def test_sample_videos_show_original_and_generated_with_the_sound_of_the_stretch(store, expert, tmp_path):
+    settings = GENERATOR.replace("sample_interval=0", "sample_interval=2")
+    train_generator(store, expert, tmp_path, 4, "--recipe", "wav2lip", hp=settings)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names[:2] == ["step000000000_id0_clip0.mp4", "step000000000_id0_clip1.mp4"]
+    assert len(names) == 6
+    path = tmp_path / "samples" / names[0]
+    frames = list(video.read_frames(path))
+    # 40 frames, of which the generator's windows are 1 to 36: of every fifth start, five frames each
+    assert len(frames) == 35
+    assert frames[0].shape == (96, 192, 3)
+    truth = Clip(store / "id0/clip0").read(1, 1)[0].astype(float)
+    assert np.abs(frames[0][:, :96] - truth).mean() < 12  # H.264
+    assert np.abs(frames[0][:, 96:] - truth).mean() > 12
+    speech = video.read_audio(path, 16000)
+    assert len(speech) == pytest.approx(35 * 640, abs=64)
+    own = Clip(store / "id0/clip0").speech()[640 : 36 * 640]
+    assert np.corrcoef(speech[: len(own)], own[: len(speech)])[0, 1] > 0.8
 
 
 # learners

@@ -60,12 +60,14 @@ def train(
     rate_at: Callable[[int], float],
     on_nonfinite: Callable[[int, dict], dict[str, float]],
     watch: Callable[[int, dict[str, float]], str | None] | None = None,
+    show: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Runs steps first_step + 1 … last_step and returns the last evaluation.
 
     rate_at(step): the factor on all learning rates, see schedule.py.
     on_nonfinite(step, batch): values for the curves in place of a step's that could not be taken, or raises.
     watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
+    show(step): more to look at than the recipe's sample images, as often as those.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
@@ -92,6 +94,8 @@ def train(
                         checkpoints.save_best(step, name)
                 if _due(step, intervals.samples) or step >= last_step:
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
+                    if show and intervals.samples:
+                        show(step)
                 if step and (_due(step, intervals.checkpoint) or is_last):
                     checkpoints.save(step)
             if is_last:

@@ -102,8 +102,9 @@ def run(
     warmup_steps: int,
     decay: str,
     watch=None,
+    show=None,
 ):
-    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch: see `train`.
+    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch, show: see `train`.
 
     warmup_steps, decay: see `rate_at`.
     """
@@ -132,6 +133,7 @@ def run(
             rate_at=partial(rate_at, last_step=last_step, warmup_steps=warmup_steps, decay=decay),
             on_nonfinite=NonFiniteSteps(folder, corpus.names, hp),
             watch=watch,
+            show=show,
         )
     finally:
         monitor.close()
