@@ -65,7 +65,7 @@ class LipGanRecipe(GeneratorRecipe):
         apart = torch.arange(len(distances), device=distances.device) >= len(right_distance)
         loss = contrastive_loss(distances, apart)
         right = (right_distance < 0.5).float().mean() + (wrong_distance >= 0.5).float().mean()
-        return loss, {"gan/lipgan_discriminator": loss, "gan/disc_accuracy": right / 2}
+        return loss, {"gan/disc_contrastive": loss, "gan/disc_accuracy": right / 2}
 
     def _distance(self, mels: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         """Of each frame: mels (B, T, 80, 16), faces (B, 3, T, H, W) -> (T*B,)."""
