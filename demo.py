@@ -131,7 +131,7 @@ def generator_l1(out: Path, generator_path: Path, hp: HParams) -> dict[str, tupl
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap)
         return evaluation_batches(GeneratorDataset(corpus, hp.img_size), sampling, SAMPLES, hp.batch_size)()
 
-    return l1_errors(load_generator(generator_path), batches("test"), mean_face(batches("train")))
+    return l1_errors(load_generator(generator_path), batches("test"), mean_face(batches("train")), hp.mask_top)
 
 
 def judge(pairs, expert_path: Path, hp: HParams) -> dict[str, list[Scores]]:

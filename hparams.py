@@ -121,6 +121,7 @@ class HParams:
     disc_r1_wt: float = 0.0  # weight of the R1 gradient penalty on real faces; 0 = off [ours]
     lipgan_wt: float = 0.01  # recipe lipgan: weight of the discriminator's loss beside L1 [code of LipGAN]
     guard_steps: int = 500  # steps over which the losses are judged before a warning [ours]
+    mask_top: float = 0.5  # share of the height from which the target is masked; less hides cheeks too [paper: 0.5]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
     eval_interval: int = 3_000  # steps [code]
     checkpoint_interval: int = 3_000  # steps [code]
@@ -173,6 +174,7 @@ RANGES = {
     "disc_label_smoothing": (0, 0.5),
     "disc_r1_wt": (0, INF),
     "lipgan_wt": (0, 1),
+    "mask_top": (0, 0.5),
     "syncnet_ema_decay": (0, 0.99999),
     "ema_decay": (0, 0.99999),
 }

@@ -47,9 +47,9 @@ def main(argv=None):
             hp = train(folder, recipe, overrides, seed, args)
             generator = load_generator(folder / FILE.format(args.steps))
             batches = held_out(hp, args)
-            seeds.append(measure_generator(generator, load_expert(args.judge_path), batches()))
+            seeds.append(measure_generator(generator, load_expert(args.judge_path), batches(), hp.mask_top))
             if seed == args.seeds[0]:
-                save_grid(generator, next(batches()), folder.parent / "samples.png")
+                save_grid(generator, next(batches()), hp.mask_top, folder.parent / "samples.png")
         results[name] = {key: [seed[key] for seed in seeds] for key in seeds[0]}
     table = markdown(results)
     (Path(args.outdir) / "table.md").write_text(table, encoding="utf-8")
@@ -100,11 +100,11 @@ def held_out(hp: hparams.HParams, args):
 
 
 @torch.inference_mode()
-def save_grid(generator: torch.nn.Module, batch: dict, path: Path) -> None:
+def save_grid(generator: torch.nn.Module, batch: dict, mask_top: float, path: Path) -> None:
     """Rows: reference, masked, generated, with another clip's speech, truth; a column a window."""
     batch = {name: value[:SHOWN] for name, value in batch.items()}
     truth, reference = to_float(batch["target"]), to_float(batch["reference"])
-    faces, mels = generator_faces(truth, reference), batch["frame_mels"].unsqueeze(2)
+    faces, mels = generator_faces(truth, reference, mask_top), batch["frame_mels"].unsqueeze(2)
     drawn = [reference, faces[:, :3], generator(mels, faces), generator(mels.roll(1, dims=0), faces), truth]
     picture = tile(torch.stack([frames[:, :, frames.shape[2] // 2] for frames in drawn]))
     cv2.imwrite(str(path), np.ascontiguousarray(picture))

@@ -14,7 +14,7 @@ SILENCE = -4.0  # the mel of digital silence, -max_abs_value
 
 @torch.inference_mode()
 def measure_generator(
-    generator: torch.nn.Module, expert: torch.nn.Module, batches: Iterable[dict], silence: float = SILENCE
+    generator: torch.nn.Module, expert: torch.nn.Module, batches: Iterable[dict], mask_top: float
 ) -> dict[str, float]:
     """Means over the windows in batches of a GeneratorDataset, neighbours in a batch being of different clips.
 
@@ -28,17 +28,17 @@ def measure_generator(
     silence_motion  change of the lower half between frames when silence is put in, over that of the true one: 1 moves
                     as the talking head does, small is a mouth at rest
 
-    expert: best not the one that taught the generator. Both in eval mode.
+    expert: best not the one that taught the generator. Both in eval mode. mask_top: with which it was trained.
     """
     device = next(generator.parameters()).device
     sums, count = {}, 0
     for batch in batches:
         batch = {name: value.to(device) for name, value in batch.items()}
         truth, reference = to_float(batch["target"]), to_float(batch["reference"])
-        faces, mels, own = generator_faces(truth, reference), batch["frame_mels"].unsqueeze(2), batch["mel"]
+        faces, mels, own = generator_faces(truth, reference, mask_top), batch["frame_mels"].unsqueeze(2), batch["mel"]
         other = own.roll(1, dims=0)
         drawn, dubbed = generator(mels, faces), generator(mels.roll(1, dims=0), faces)
-        silent = generator(torch.full_like(mels, silence), faces)
+        silent = generator(torch.full_like(mels, SILENCE), faces)
         dubbed_embedding, stranger = _sync(expert, dubbed, own), _sync(expert, truth, other)
         values = {
             "l1": (drawn - truth).abs().mean(),

@@ -20,19 +20,21 @@ def mean_face(batches: Iterable[dict]) -> torch.Tensor:
 
 @torch.inference_mode()
 def l1_errors(
-    generator: torch.nn.Module, batches: Iterable[dict], mean: torch.Tensor
+    generator: torch.nn.Module, batches: Iterable[dict], mean: torch.Tensor, mask_top: float
 ) -> dict[str, tuple[float, float]]:
     """L1 to the truth over the (whole face, lower half of it): mean absolute difference, faces in [0, 1].
 
     generated          what the generator draws, which sees the upper half of the truth
     copied reference   the reference frame it was given
     mean face          `mean` (3, H, W), as mean_face returns it
+
+    mask_top: with which the generator was trained.
     """
     sums, count = {name: torch.zeros(2) for name in ("generated", "copied reference", "mean face")}, 0
     device = next(generator.parameters()).device
     for batch in batches:
         truth, reference = to_float(batch["target"].to(device)), to_float(batch["reference"].to(device))
-        generated = generator(batch["frame_mels"].unsqueeze(2).to(device), generator_faces(truth, reference))
+        generated = generator(batch["frame_mels"].unsqueeze(2).to(device), generator_faces(truth, reference, mask_top))
         guesses = (generated, reference, mean.to(device)[None, :, None].expand_as(truth))
         for name, guess in zip(sums, guesses, strict=True):
             error = (guess - truth).abs()

@@ -11,13 +11,14 @@ def to_float(faces: torch.Tensor) -> torch.Tensor:
     return faces.permute(0, 4, 1, 2, 3).float() / 255
 
 
-def generator_faces(target: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The generator's picture: target with its lower half set to zero (the mouth to invent), then reference.
+def generator_faces(target: torch.Tensor, reference: torch.Tensor, mask_top: float = 0.5) -> torch.Tensor:
+    """The generator's picture: target with its lower part set to zero (the mouth to invent), then reference.
 
     target, reference (B, 3, T, H, W) in [0, 1] -> (B, 6, T, H, W). The reference frames show the same identity.
+    mask_top: where the zeros begin, as a share of the height; 0.5 in the paper.
     """
     masked = target.clone()
-    lower_half(masked).zero_()
+    masked[..., round(mask_top * target.shape[-2]) :, :] = 0
     return torch.cat([masked, reference], dim=1)
 
 

@@ -155,7 +155,7 @@ class LipSyncer:
         mels = torch.from_numpy(mels).to(self.device)[None, :, None]  # (1, T, 1, 80, 16)
         faces = to_float(torch.from_numpy(faces).to(self.device)[None])  # (1, 3, T, H, W)
         try:
-            spoken = self.generator(mels, generator_faces(faces, reference=faces))[0]  # (3, T, H, W)
+            spoken = self.generator(mels, generator_faces(faces, faces, self.trained_with.mask_top))[0]  # (3, T, H, W)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} has no memory for {mels.shape[1]} faces at once: lower --wav2lip_batch_size"

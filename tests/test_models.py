@@ -211,6 +211,14 @@ def test_generator_sees_the_target_without_its_lower_half_and_the_whole_referenc
     assert torch.equal(target, kept)
 
 
+def test_a_higher_mask_hides_more_of_the_target_and_nothing_of_the_reference():
+    target, reference = torch.rand(2, 3, 5, 8, 8), torch.rand(2, 3, 5, 8, 8)
+    faces = generator_faces(target, reference, mask_top=0.25)
+    assert torch.equal(faces[:, :3, :, :2], target[:, :, :, :2])
+    assert (faces[:, :3, :, 2:] == 0).all()
+    assert torch.equal(faces[:, 3:], reference)
+
+
 def test_expert_sees_lower_halves_in_time_order_along_the_channels():
     frames = torch.rand(2, 3, 5, 8, 6)
     faces = expert_faces(frames)

@@ -77,7 +77,7 @@ class GeneratorRecipe(Recipe):
     def generate(self, batch: dict, generator: Runner) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The true faces (B, 3, T, H, W), what the generator sees (B, 6, T, H, W) and what it draws."""
         truth = to_float(batch["target"])
-        faces = generator_faces(truth, to_float(batch["reference"]))
+        faces = generator_faces(truth, to_float(batch["reference"]), self.hp.mask_top)
         return truth, faces, generator(batch["frame_mels"].unsqueeze(2), faces).float()
 
     def p_sync(self, faces: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
