@@ -34,8 +34,8 @@ class HParams:
 
     # --- windows ----------------------------------------------------------------------------------------------------
     fps: int = 25  # frames per second of every clip in the store [paper]
-    syncnet_T: int = 5  # frames of a window [paper, section 3.1]
-    syncnet_mel_step_size: int = 16  # mel columns of a window, 0.2 s [code]
+    syncnet_T: int = 5  # frames of a window, of expert and generator alike [paper, section 3.1]
+    syncnet_mel_step_size: int = 16  # mel columns of five frames, 0.2 s: what the generator hears of a frame [code]
 
     # --- preprocess.py: faces ---------------------------------------------------------------------------------------
     face_detector: str = "sfd"  # sfd | blazeface | yunet | retinaface | scrfd | dlib | full (crops already) [code: sfd]
@@ -131,6 +131,11 @@ class HParams:
     wav2lip_batch_size: int = 128  # frames through the generator at once; lower it when out of memory [code]
     smooth_frames: int = 5  # frames a box is averaged over against jitter; --nosmooth = 1 [code]
 
+    @property
+    def expert_mel_steps(self) -> int:
+        """Mel columns of a window of the expert: as long as its frames."""
+        return round(self.syncnet_mel_step_size * self.syncnet_T / 5)
+
     def __post_init__(self):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -141,6 +146,11 @@ class HParams:
             if not lowest <= getattr(self, name) <= highest:
                 bound = f"at least {lowest}" if highest == INF else f"from {lowest} to {highest}"
                 raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be {bound}")
+        if self.syncnet_T != 5 and self.syncnet_mel_step_size != 16:
+            raise HParamError(
+                f"hparam syncnet_mel_step_size={self.syncnet_mel_step_size}: must be 16 where syncnet_T is not 5: "
+                "the expert then hears as long as it sees"
+            )
         for name in POSITIVE:
             if not 0 < getattr(self, name) < INF:
                 raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")

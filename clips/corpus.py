@@ -32,9 +32,8 @@ class Corpus:
         if self.is_official:
             alignment = Alignment.of(self.hp)
             last = self.windows[index][-1][1] + self.hp.syncnet_T
-            return official.OfficialClip(
-                path, alignment.expert_start(last) + alignment.mel_steps, self.hp.store_size, self.hp
-            )
+            columns = alignment.expert_start(last) + alignment.expert_mel_steps
+            return official.OfficialClip(path, columns, self.hp.store_size, self.hp)
         return Clip(path)
 
     @property

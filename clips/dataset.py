@@ -43,12 +43,17 @@ class WindowDataset(torch.utils.data.Dataset):
         return np.stack([cv2.resize(face, (self.img_size, self.img_size), interpolation=how) for face in faces])
 
     def expert_mel(self, clip: int, start: int) -> np.ndarray:
-        """float32 (80, mel_steps) for the window of frames start … + T - 1."""
-        return self._slice(clip, self.alignment.expert_start(start))
+        """float32 (80, expert_mel_steps) for the window of frames start … + T - 1."""
+        return self._slice(clip, self.alignment.expert_start(start), self.alignment.expert_mel_steps)
 
-    def _slice(self, clip: int, column: int) -> np.ndarray:
-        mel = self.clip(clip).mel[:, column : column + self.alignment.mel_steps]
-        if mel.shape[1] != self.alignment.mel_steps:
+    def frame_mels(self, clip: int, start: int) -> np.ndarray:
+        """float32 (T, 80, mel_steps): what the generator hears of each of those frames."""
+        starts = map(self.alignment.generator_start, range(start, start + self.alignment.T))
+        return np.stack([self._slice(clip, column, self.alignment.mel_steps) for column in starts])
+
+    def _slice(self, clip: int, column: int, columns: int) -> np.ndarray:
+        mel = self.clip(clip).mel[:, column : column + columns]
+        if mel.shape[1] != columns:
             raise UserError(
                 f"{self.corpus.names[clip]}: its sound ends before column {column}: preprocess the clip again"
             )
@@ -75,11 +80,10 @@ class GeneratorDataset(WindowDataset):
     """dataset[GeneratorDraw] -> target, reference uint8 (T, H, W, 3), mel (80, 16), frame_mels (T, 80, 16), clip."""
 
     def __getitem__(self, draw: GeneratorDraw) -> dict:
-        frames = range(draw.target, draw.target + self.alignment.T)
         return {
             "target": self.faces(draw.clip, draw.target),
             "reference": self.faces(draw.clip, draw.reference),
             "mel": self.expert_mel(draw.clip, draw.target),
-            "frame_mels": np.stack([self._slice(draw.clip, self.alignment.generator_start(i)) for i in frames]),
+            "frame_mels": self.frame_mels(draw.clip, draw.target),
             "clip": draw.clip,
         }

@@ -26,16 +26,21 @@ def mel_start(frame: int, fps: float = 25, mel_rate: float = 80, early_s: Fracti
 
 @dataclass(frozen=True)
 class Alignment:
-    """Window maths for a clip store: `fps`, mel columns per second, T frames and `mel_steps` columns of a window."""
+    """Window maths for a clip store: `fps`, mel columns per second, T frames of a window, and columns of a slice.
+
+    expert_mel_steps: of the slice that belongs to a whole window; mel_steps: of the one that belongs to a frame of the
+    generator. Both are 16 for windows of 5 frames.
+    """
 
     fps: int
     mel_rate: float
     T: int
     mel_steps: int
+    expert_mel_steps: int
 
     @classmethod
     def of(cls, hp: HParams) -> "Alignment":
-        return cls(hp.fps, hp.sample_rate / hp.hop_size, hp.syncnet_T, hp.syncnet_mel_step_size)
+        return cls(hp.fps, hp.sample_rate / hp.hop_size, hp.syncnet_T, hp.syncnet_mel_step_size, hp.expert_mel_steps)
 
     def expert_start(self, first_frame: int) -> int:
         """First mel column for the window of frames first_frame … + T - 1 [official color_syncnet_train.py]."""
@@ -49,18 +54,22 @@ class Alignment:
         return mel_start(frame, fps or self.fps, self.mel_rate, early_s=Fraction(1, self.fps))
 
     def expert_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
-        """Ranges of window starts the expert can use: T frames with a face and `mel_steps` columns of sound.
+        """Ranges of window starts the expert can use: T frames with a face and `expert_mel_steps` columns of sound.
 
         `runs` are the ranges of consecutive frames with a face.
         """
-        return self._windows(runs, first=0, has_mel=lambda k: self.expert_start(k) + self.mel_steps <= mel_columns)
+        return self._windows(
+            runs, first=0, has_mel=lambda k: self.expert_start(k) + self.expert_mel_steps <= mel_columns
+        )
 
     def generator_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
         """Ranges of window starts the generator can use: the expert's, from frame 1 on (frame 0 has no full slice)."""
-        # The slice of frame k + T - 1 starts at start(k + T - 2), for T > 2 later than the expert's own start(k).
-        return self._windows(
-            runs, first=1, has_mel=lambda k: self.generator_start(k + self.T - 1) + self.mel_steps <= mel_columns
-        )
+
+        def has_mel(k: int) -> bool:
+            last_frame = self.generator_start(k + self.T - 1) + self.mel_steps
+            return max(last_frame, self.expert_start(k) + self.expert_mel_steps) <= mel_columns
+
+        return self._windows(runs, first=1, has_mel=has_mel)
 
     def _windows(self, runs: Ranges, first: int, has_mel) -> Ranges:
         ranges = []

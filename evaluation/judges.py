@@ -99,7 +99,7 @@ class ExpertJudge:
 
     def embed(self, frames: Iterable[np.ndarray], speech: np.ndarray) -> Features:
         mel = melspectrogram(speech, self.hp)  # (80, columns)
-        columns = self.hp.syncnet_mel_step_size
+        columns = self.hp.expert_mel_steps
         starts = map(Alignment.of(self.hp).expert_start, count())
         starts = takewhile(lambda start: start + columns <= mel.shape[1], starts)
         speech_windows = (mel[:, i : i + columns] for i in starts)

@@ -22,9 +22,10 @@ STAGES = (
 
 
 class SyncNetExpert(nn.Module):
-    """mel (B, 1, 80, 16), faces (B, 3T, H/2, W) -> audio_embedding, face_embedding, each (B, 512 width).
+    """mel (B, 1, 80, 16 T/5), faces (B, 3T, H/2, W) -> audio_embedding, face_embedding, each (B, 512 width).
 
-    Faces are BGR in [0, 1], T frames in time order along the channels: models.inputs.expert_faces makes them.
+    Both last as long; T is 5 in the paper. Faces are BGR in [0, 1], T frames in time order along the channels:
+    models.inputs.expert_faces makes them.
     Embeddings have unit length and no negative values, so their cosine, P_sync, lies in [0, 1].
     """
 
@@ -39,7 +40,7 @@ class SyncNetExpert(nn.Module):
             channels = out
         layers += [ConvBlock(channels, channels, 3, padding=0), ConvBlock(channels, channels, 1)]  # 1 x 1
         self.face_encoder = nn.Sequential(*layers)
-        self.audio_encoder = SpeechEncoder(width, last_residuals=2)
+        self.audio_encoder = SpeechEncoder(width, last_residuals=2, columns=round(16 * T / 5))
 
     def forward(self, mel: torch.Tensor, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert faces.shape[-2:] == (self.img_size // 2, self.img_size), (self.img_size, tuple(faces.shape))

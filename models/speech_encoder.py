@@ -1,7 +1,9 @@
-"""Speech encoder: 0.2 s of mel spectrogram to one vector. Paper, section 3.4; shared by generator and expert.
+"""Speech encoder: 0.2 s of mel spectrogram, or more, to one vector. Paper, section 3.4; in generator and expert.
 
 Official names: `audio_encoder.<layer>` in Wav2Lip and SyncNet_color.
 """
+
+import math
 
 from torch import nn
 
@@ -17,19 +19,21 @@ STAGES = (
 
 
 class SpeechEncoder(nn.Sequential):
-    """mel (B, 1, 80, 16) -> (B, 512 width, 1, 1), non-negative.
+    """mel (B, 1, 80, columns) -> (B, 512 width, 1, 1), non-negative.
 
     last_residuals: residual blocks of the 3 x 3 stage, 1 in the generator and 2 in the expert; the others have 2.
+    columns: 16 as in the paper, or more for longer windows: the last kernel spans what the strides leave of them.
     """
 
-    def __init__(self, width=1.0, last_residuals=1):
+    def __init__(self, width=1.0, last_residuals=1, columns=16):
         layers, channels = [], 1
         for (out, stride), residuals in zip(STAGES, (2, 2, 2, last_residuals), strict=True):
             out = scaled(out, width)
             layers += conv_stage(channels, out, 3, stride, residuals)
             channels = out
         embedding = scaled(WIDEST, width)
-        layers += [ConvBlock(channels, embedding, 3, padding=0), ConvBlock(embedding, embedding, 1)]  # 1 x 1
+        left = math.ceil(math.ceil(columns / 3) / 2)  # of the columns, after strides 3 and 2; 3 of 16
+        layers += [ConvBlock(channels, embedding, (3, left), padding=0), ConvBlock(embedding, embedding, 1)]  # 1 x 1
         super().__init__(*layers)
 
 

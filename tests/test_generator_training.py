@@ -8,6 +8,7 @@ import torch
 from test_training import EXPERT, GENERATOR, at_step, random_batch, train_expert, train_generator
 
 import inference
+import train_syncnet
 import video
 from clips.store import Clip
 from errors import UserError
@@ -19,6 +20,7 @@ from models import (
     SyncNetExpert,
     VisualDiscriminator,
     export_official,
+    load_expert,
     load_generator,
     read_checkpoint,
 )
@@ -104,6 +106,22 @@ def test_the_contrastive_loss_by_hand():
 def test_a_baseline_refuses_settings_of_another_architecture(store, expert, tmp_path):
     with pytest.raises(UserError, match="img_size=96"):
         train_generator(store, expert, tmp_path, 1, "--recipe", "lipgan", hp=GENERATOR + ",img_size=192")
+
+
+@pytest.mark.parametrize("T", [9, 16])
+def test_longer_windows_train_expert_and_generator(store, tmp_path, T):
+    long = f"syncnet_T={T}"
+    expert = train_expert(store, tmp_path / "expert", 2, hp=f"{EXPERT},{long}") / "best.pth"
+    assert load_expert(expert).T == T
+    train_syncnet.main(
+        ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
+        + ["--evaluate_only", "--checkpoint_path", str(expert), "--hparams", f"{EXPERT},{long}"]
+    )
+    train_generator(store, expert, tmp_path / "gan", 1, hp=f"{GENERATOR},{long}")
+    with pytest.raises(UserError, match="syncnet_T"):
+        train_generator(store, expert, tmp_path / "short", 1)
+    with pytest.raises(UserError, match="syncnet_mel_step_size"):
+        resolve(overrides=f"{long},syncnet_mel_step_size=18")
 
 
 # losses
