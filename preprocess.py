@@ -143,6 +143,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
     workers = min(hp.preprocess_workers, len(todo))
     # Workers inherit that Ctrl-C is not their business; set in `start_worker` alone, it would come too late for those
     # that are still importing.
+    not_ours = set(multiprocessing.active_children())
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPool(workers, initializer=start_worker, initargs=(hp, devices, counter), context=context)
     pool.active  # noqa: B018 (starts the workers)
@@ -170,7 +171,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
         # Nothing is left to do here, or nothing more is wanted. A worker that is still importing would complain about
         # the pool's vanished locks, so all go before the pool does; what they write is whole or not there.
         pool.stop()
-        for worker in multiprocessing.active_children():
+        for worker in set(multiprocessing.active_children()) - not_ours:
             worker.kill()
         pool.join()
         writer.close()

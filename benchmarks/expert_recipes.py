@@ -26,7 +26,7 @@ import hparams
 import preprocess
 import train_syncnet
 from benchmarks.side_by_side import command_line, machine_facts, positive
-from clips.corpus import open_split
+from clips.corpus import Corpus, open_split
 from errors import UserError, run_script
 from models import read_checkpoint
 from toy import ToyStyle, make_toy_corpus
@@ -122,7 +122,9 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
     settings += f",syncnet_nsteps={steps},{overrides}"
     found = found_in(folder)
     if found:
-        refuse_other_settings(found[max(found)], hparams.resolve(preset, settings), data_root, lists)
+        hp = hparams.resolve(preset, settings)
+        corpus = open_split(data_root, lists, "train", hp, "expert", span=hp.syncnet_min_gap)
+        refuse_other_settings(found[max(found)], hp, corpus)
     if steps in found:
         return
     # Interrupted: a run that goes on would count the time it lay idle.
@@ -131,11 +133,11 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
     train_syncnet.main([*data, *(["--preset", preset] if preset else []), "--hparams", settings])
 
 
-def refuse_other_settings(path: Path, hp: hparams.HParams, data_root, lists) -> None:
+def refuse_other_settings(path: Path, hp: hparams.HParams, corpus: Corpus) -> None:
     """UserError where the run that is there is not the one that is asked for: it is neither reused nor deleted."""
     saved = read_checkpoint(path)
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
-    if saved["data"] != open_split(data_root, lists, "train", hp, "expert", span=hp.syncnet_min_gap).fingerprint:
+    if saved["data"] != corpus.fingerprint:
         changed.append("other data")
     if changed:
         raise UserError(f"{path}: of a run with other settings ({'; '.join(changed)}): name another --outdir")

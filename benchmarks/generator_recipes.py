@@ -20,6 +20,7 @@ import torch
 
 import hparams
 import train_wav2lip
+from benchmarks.expert_recipes import refuse_other_settings
 from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
@@ -83,14 +84,21 @@ def row_of(text: str) -> tuple[str, str, str]:
 
 
 def train(folder: Path, recipe: str, overrides: str, seed: int, args) -> hparams.HParams:
-    settings = f"{STUDY},nsteps={args.steps},eval_interval={args.steps},checkpoint_interval={max(args.steps // 10, 1)}"
-    settings += f",seed={seed},{args.hparams},{overrides}"
-    done = max(found_in(folder), default=0)
-    if done < args.steps:
+    # The picture comes first: sync loss from a third, discriminator from half of the steps on.
+    steps = args.steps
+    settings = f"{STUDY},sync_start_step={steps // 3},disc_start_step={steps // 2},nsteps={steps},eval_interval={steps}"
+    settings += f",checkpoint_interval={max(steps // 10, 1)},seed={seed},{args.hparams},{overrides}"
+    hp = hparams.resolve(overrides=settings)
+    found = found_in(folder)
+    if found:
+        corpus = open_split(args.data_root, args.filelists, "train", hp, "generator")
+        refuse_other_settings(found[max(found)], hp, corpus)
+    done = max(found, default=0)
+    if done < steps:
         data = ["--data_root", args.data_root, "--filelists", args.filelists, "--checkpoint_dir", str(folder)]
         teacher = ["--syncnet_checkpoint_path", args.syncnet_checkpoint_path, "--recipe", recipe]
         train_wav2lip.main([*data, *teacher, "--hparams", settings, *(["--resume"] if done else [])])
-    return hparams.resolve(overrides=settings)
+    return hp
 
 
 def held_out(hp: hparams.HParams, args):

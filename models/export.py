@@ -4,14 +4,15 @@
     python -m models.export checkpoints/expert/best.pth --network expert --outfile expert.pth
 
 A .pth is in the official code's format, which that code reads where sizes are the paper's. Both kinds are read by every
-script here. Where training kept an average of the weights, that is what is exported.
+script here, and hold the hparams of training, without which inference would not cut the mel and mask the face the same
+way. Where training kept an average of the weights, that is what is exported.
 """
 
 import argparse
 from pathlib import Path
 
 from errors import UserError, run_script
-from models.files import write_safetensors
+from models.files import read_checkpoint, write_safetensors
 from models.loading import NETWORKS, export_official, load
 
 WRITERS = {".pth": export_official, ".safetensors": write_safetensors}
@@ -30,7 +31,7 @@ def main(argv=None):
         raise UserError(f"--outfile {out}: is the checkpoint itself, name another file")
     network = load(args.network, args.checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[out.suffix](network, out)
+    WRITERS[out.suffix](network, out, read_checkpoint(args.checkpoint).get("hparams"))
     print(f"{args.network}: {out}, {out.stat().st_size / 2**20:.1f} MiB")
 
 

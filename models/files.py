@@ -1,5 +1,6 @@
 """Files of weights on disk: the one place that calls torch.load, and an atomic torch.save."""
 
+import json
 import os
 import pickle
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from errors import UserError
@@ -33,8 +34,10 @@ def read_checkpoint(path: str | Path) -> dict:
     path = Path(path)
     if path.suffix == ".safetensors" and path.is_file():
         try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
+            with safe_open(path, "pt") as file:
+                hparams = json.loads((file.metadata() or {}).get("hparams", "{}"))
+            return {"state_dict": load_file(path), "hparams": hparams}
+        except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(_damaged(path)) from error
     try:
         with path.open("rb") as file:
@@ -71,10 +74,13 @@ def write_checkpoint(content: dict, path: str | Path) -> None:
     _write(lambda part: torch.save(content, part), Path(path))
 
 
-def write_safetensors(network: torch.nn.Module, path: str | Path) -> None:
-    """Weights in a format that holds nothing but tensors; as write_checkpoint."""
+def write_safetensors(network: torch.nn.Module, path: str | Path, hparams: dict | None = None) -> None:
+    """Weights in a format that holds nothing but tensors, and the hparams they were trained with as text.
+
+    Errors as write_checkpoint.
+    """
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    _write(lambda part: save_file(weights, part), Path(path))
+    _write(lambda part: save_file(weights, part, {"hparams": json.dumps(hparams or {})}), Path(path))
 
 
 def _write(save: Callable[[Path], None], path: Path) -> None:

@@ -21,6 +21,8 @@ class Generator(nn.Module):
     Faces are BGR in [0, 1]: models.inputs.generator_faces makes the six channels.
     """
 
+    takes_a_still = False  # at inference the reference is the very frame that is redrawn
+
     def __init__(self, img_size=96, width=1.0):
         super().__init__()
         self.img_size = img_size

@@ -47,7 +47,7 @@ JUDGE_SPEECH_CHANNELS = (64, 128, 256, 512)
 class LipGanGenerator(nn.Module):
     """mel (B, T, 1, 80, 16) and faces (B, 6, T, 96, 96) -> (B, 3, T, 96, 96); each frame on its own."""
 
-    img_size = 96
+    img_size, takes_a_still = 96, False
 
     def __init__(self, width=1.0):
         super().__init__()

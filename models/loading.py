@@ -51,10 +51,14 @@ def load_syncnet_v2(path: str | Path, device: str = "cpu") -> SyncNetV2:
     return load("syncnet_v2", path, device)
 
 
-def export_official(network: nn.Module, path: str | Path) -> None:
-    """Writes a network's weights as the official Wav2Lip code saves them. The load_ functions read it back."""
+def export_official(network: nn.Module, path: str | Path, hparams: dict | None = None) -> None:
+    """Writes a network's weights as the official Wav2Lip code saves them. The load_ functions read it back.
+
+    hparams: those it was trained with, kept in a place of their own that the official code does not look at.
+    """
     weights = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
-    write_checkpoint({"state_dict": weights, "optimizer": None, "global_step": 0, "global_epoch": 0}, path)
+    official = {"state_dict": weights, "optimizer": None, "global_step": 0, "global_epoch": 0}
+    write_checkpoint({**official, "hparams": hparams} if hparams else official, path)
 
 
 def load(name: str, path: str | Path, device: str = "cpu") -> nn.Module:

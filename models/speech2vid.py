@@ -40,7 +40,7 @@ FROM_SIDE = 3  # px, of the first map of the decoder
 class Speech2VidGenerator(nn.Module):
     """mel (B, T, 1, 80, 16) and faces (B, 6, T, 96, 96), of which it takes the reference, -> (B, 3, T, 96, 96)."""
 
-    img_size = 96
+    img_size, takes_a_still = 96, True  # one face of the clip is the reference of all frames, at inference too
 
     def __init__(self, width=1.0):
         super().__init__()

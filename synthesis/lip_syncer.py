@@ -55,6 +55,7 @@ class LipSyncer:
         self.hp = hp or HParams()
         self.device = usable_device(device)
         self.generator = load_generator(checkpoint_path, self.device)
+        self._still = None  # the reference face of the video under way, where the generator takes a still
         # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
         self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | trained_with)
@@ -96,6 +97,7 @@ class LipSyncer:
         refuse_overwriting(outfile, face, audio)
         make_folder(outfile)
 
+        self._still = None
         duration_s = Fraction(len(sound), sound_rate)
         frames = max(1, round(duration_s * source.fps))
         with VideoWriter(outfile, source.fps, sound, sound_rate) as writer:
@@ -149,13 +151,24 @@ class LipSyncer:
         for frame, box, shows_face in zip(frames, boxes, has_face, strict=True):
             yield paste_face(frame, box, next(spoken)) if shows_face else frame
 
+    def _reference(self, faces: torch.Tensor) -> torch.Tensor:
+        """Of faces (1, 3, T, H, W): themselves, or the first face of the video for a generator that takes a still."""
+        if not self.generator.takes_a_still:
+            return faces
+        if self._still is None:
+            self._still = faces[:, :, :1]
+        return self._still.expand_as(faces)
+
     @torch.inference_mode()
     def generate(self, mels: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """mels float32 (T, 80, 16), faces uint8 (T, img_size, img_size, 3) BGR -> those faces saying it, same shape."""
         mels = torch.from_numpy(mels).to(self.device)[None, :, None]  # (1, T, 1, 80, 16)
         faces = to_float(torch.from_numpy(faces).to(self.device)[None])  # (1, 3, T, H, W)
         try:
-            spoken = self.generator(mels, generator_faces(faces, faces, self.trained_with.mask_top))[0]  # (3, T, H, W)
+            reference = self._reference(faces)
+            spoken = self.generator(mels, generator_faces(faces, reference, self.trained_with.mask_top))[
+                0
+            ]  # (3, T, H, W)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} has no memory for {mels.shape[1]} faces at once: lower --wav2lip_batch_size"

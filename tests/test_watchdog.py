@@ -32,6 +32,11 @@ def test_a_run_at_chance_is_told_once_and_then_ever_more_rarely():
     assert warned_at(at_chance, 2000) == [100, 200, 400, 800, 1600]
 
 
+def test_steps_that_were_skipped_are_no_reason_to_fail_or_to_speak():
+    watchdog = ChanceWatchdog("loss/bce", math.log(2), PATIENCE, BATCH, 0)
+    assert [watchdog(step, {"gradient/skipped_steps": 1.0}) for step in range(LOG, 501, LOG)] == [None] * 100
+
+
 def test_a_loss_that_is_worse_than_chance_counts_too():
     assert warned_at(lambda step: 0.9, 200) == [100, 200]
 

@@ -40,7 +40,10 @@ def evaluation_batches(dataset, sampling, count: int, batch_size: int, workers: 
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's business
+    # How to stop is the training process's business: launchers and terminals signal the workers as well, and a batch is
+    # still needed for the step under way.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # One thread each: the workers are the parallelism.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

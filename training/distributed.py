@@ -7,6 +7,7 @@ differentiates twice, neither of which that wrapper allows.
 
 import atexit
 import os
+import sys
 from collections.abc import Iterable
 
 import torch
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from torch import nn
 
 from errors import UserError
+
+_finished = False
 
 
 def join(device: torch.device) -> torch.device:
@@ -30,8 +33,25 @@ def join(device: torch.device) -> torch.device:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
     return device
+
+
+def finished() -> None:
+    """Says that the run has come to its end in this process, so that the processes may part in good order."""
+    global _finished
+    _finished = True
+
+
+def _leave() -> None:
+    if _finished:
+        dist.destroy_process_group()
+        return
+    # The others wait for this one in the middle of a step: taking leave of them would wait for ever, and torchrun ends
+    # them as soon as this process is gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def rank() -> int:
@@ -129,6 +149,7 @@ class CommonBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
+        dtype, x = x.dtype, x.float()  # under bf16, too, statistics are taken in fp32
         count = x.numel() // x.shape[1] * ranks()
         mean = Sum.apply(x.sum(dim=(0, 2, 3))) / count
         centred = x - mean[:, None, None]
@@ -138,4 +159,4 @@ class CommonBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight / (variance + self.eps).sqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(dtype)

@@ -40,6 +40,7 @@ class GeneratorWatchdog:
     """watchdog(step, means of the steps since the last call) -> what to tell the person, or None.
 
     Judges periods of hp.guard_steps steps. The same warning comes at its 1st, 2nd, 4th, 8th … period.
+    Nothing of this is in checkpoints: a resumed run judges by what it sees itself.
     """
 
     def __init__(self, hp: HParams, first_step: int):

@@ -13,16 +13,17 @@ from training import distributed
 
 
 class NonFiniteGradient(Exception):
-    """A step that would have put NaN or infinity into the weights; they are as they were before it."""
+    """A step that would have put NaN or infinity into a network's weights; this network is as it was before it."""
 
 
 class Runner:
     """Calls a network as hparams say: in bf16 where it is safe, compiled if asked. Losses stay in fp32."""
 
-    def __init__(self, network: nn.Module, hp: HParams, device: torch.device):
+    def __init__(self, network: nn.Module, hp: HParams, device: torch.device, may_compile: bool = True):
+        """may_compile: False for a network that is differentiated twice, which compiled ones cannot be."""
         # channels_last is what convolutions are fastest with, on CPUs too: a quarter off a step here.
         self.network = network.to(device, memory_format=torch.channels_last)
-        self._call = torch.compile(self.network) if hp.compile else self.network
+        self._call = torch.compile(self.network) if hp.compile and may_compile else self.network
         self._device, self._bf16 = device.type, hp.precision == "bf16"
 
     def __call__(self, *inputs, **options):
@@ -41,9 +42,10 @@ class Learner(Runner):
         hp: HParams,
         device: torch.device,
         ema_decay: float = 0.0,
+        may_compile: bool = True,
     ):
         """lr, betas: of Adam. ema_decay: of the average over steps that `averaged` holds; 0 = none."""
-        super().__init__(distributed.with_common_statistics(network), hp, device)
+        super().__init__(distributed.with_common_statistics(network), hp, device, may_compile)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr, betas=betas, fused=True)
         self.lr, self.clip_norm, self.may_skip = lr, hp.clip_grad_norm, hp.on_nonfinite == "skip"
         self.ema_decay = ema_decay

@@ -149,7 +149,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _ask(self, number, frame):
-        if self.asked:
+        if self.asked and number == signal.SIGINT:  # launchers send SIGTERM more than once
             raise KeyboardInterrupt
         self.asked = True
         print("\nstopping: finishing this step and writing a checkpoint (Ctrl-C again to stop at once)")

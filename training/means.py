@@ -12,7 +12,7 @@ class Means:
         self._sums, self._counts = defaultdict(float), Counter()
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:
-        """Tensors stay on their device, so that nothing waits for a GPU."""
+        """Tensors stay on their device, so that adding does not wait for a GPU."""
         for name, value in values.items():
             self._sums[name] = self._sums[name] + (value.detach() if torch.is_tensor(value) else value)
             self._counts[name] += 1

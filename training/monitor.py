@@ -19,7 +19,7 @@ class Monitor:
         self._means = Means()
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:
-        """Named values of one step. Tensors stay on the device until `flush`, so that no step waits for the GPU."""
+        """Named values of one step. Tensors stay on the device until `flush`: curves cost no wait for the GPU."""
         self._means.add(values)
 
     def flush(self, step: int) -> dict[str, float]:

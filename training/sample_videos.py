@@ -19,7 +19,7 @@ class SampleVideos:
     """Called with a step, writes <folder>/step…_<clip>.mp4 for the first `count` clips of the val list."""
 
     def __init__(self, recipe, dataset: GeneratorDataset, folder: Path, device: torch.device, count: int):
-        """recipe: a GeneratorRecipe. As in inference, the frame to redraw is its own reference."""
+        """recipe: a GeneratorRecipe. As in inference, the frame to redraw is its own reference, but for a still."""
         self.recipe, self.dataset, self.folder, self.device = recipe, dataset, Path(folder), device
         self.count = min(count, len(dataset.corpus)) if distributed.is_first() else 0
 
@@ -34,13 +34,17 @@ class SampleVideos:
     def _write(self, clip: int, path: Path) -> None:
         alignment, rate = self.dataset.alignment, self.dataset.corpus.hp.sample_rate
         first, end = max(self.dataset.corpus.windows[clip], key=lambda window: window[1] - window[0])
+        still = self.recipe.generator.network.takes_a_still
         starts = range(first, min(end, first + SECONDS * alignment.fps), alignment.T)
         # Sound of this stretch alone: the writer takes frame 0 for sample 0.
         samples = rate // alignment.fps
         speech = self.dataset.clip(clip).speech()[first * samples : (starts[-1] + alignment.T) * samples]
         with VideoWriter(path, alignment.fps, speech, rate) as writer:
             for i in range(0, len(starts), BATCH):
-                draws = [GeneratorDraw(clip, target=start, reference=start) for start in starts[i : i + BATCH]]
+                draws = [
+                    GeneratorDraw(clip, target=start, reference=starts[0] if still else start)
+                    for start in starts[i : i + BATCH]
+                ]
                 batch = default_collate([self.dataset[draw] for draw in draws])
                 batch = {name: value.to(self.device) for name, value in batch.items()}
                 truth, _, drawn = self.recipe.generate(batch, self.recipe.generator.averaged)

@@ -120,7 +120,7 @@ def run(
     corpus = train_on[0].corpus
     monitor = Monitor(folder / "tensorboard", first_step)
     try:
-        return train(
+        evaluation = train(
             recipe,
             batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
             val_batches=evaluation_batches(*validate_on, eval_samples, batch_size, hp.num_workers),
@@ -135,5 +135,7 @@ def run(
             watch=watch,
             show=show,
         )
+        distributed.finished()
+        return evaluation
     finally:
         monitor.close()

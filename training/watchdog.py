@@ -23,11 +23,11 @@ class ChanceWatchdog:
         self._seen = []
 
     def __call__(self, step: int, means: dict[str, float]) -> str | None:
-        self._seen.append(means[self.loss])
+        self._seen += [means[self.loss]] if self.loss in means else []  # not where every step was skipped
         period = step * self.batch_size // self.patience
         if period == self._period:
             return None
-        mean = sum(self._seen) / len(self._seen)
+        mean = sum(self._seen) / len(self._seen) if self._seen else float("-inf")
         self._period, self._seen = period, []
         is_power_of_two = period & (period - 1) == 0
         if not is_power_of_two or not mean > self.chance - LEARNS:

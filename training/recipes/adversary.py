@@ -12,7 +12,8 @@ class Adversary:
     def __init__(self, hp: HParams, device: torch.device):
         self.hp = hp
         network = VisualDiscriminator(hp.img_size, hp.width)
-        self.discriminator = Learner(network, hp.disc_initial_learning_rate, (hp.beta1, hp.beta2), hp, device)
+        rate, betas = hp.disc_initial_learning_rate, (hp.beta1, hp.beta2)
+        self.discriminator = Learner(network, rate, betas, hp, device, may_compile=hp.disc_r1_wt == 0)
 
     def generator_loss(self, generated: torch.Tensor) -> torch.Tensor:
         """L_gen of faces (B, 3, T, H, W), with gradients for the generator only."""

@@ -30,8 +30,8 @@ class LipGanRecipe(GeneratorRecipe):
         """batch: as for Wav2LipRecipe. The discriminator steps first, on faces the generator makes in eval mode."""
         named = Means()
         self.judge.zero_grad()
-        for part, (piece, _) in self.parts(batch):
-            loss, said = self._judge_loss(part, piece)
+        for part, _ in self.parts(batch):
+            loss, said = self._judge_loss(part)
             (loss / self.hp.accumulate).backward()
             named.add(said)
         named.add({"gradient/lipgan_discriminator": self.judge.step(self.steps)})
@@ -51,13 +51,13 @@ class LipGanRecipe(GeneratorRecipe):
         named.add({"gradient/generator": self.generator.step(self.steps)})
         return named.take()
 
-    def _judge_loss(self, part: dict, piece: int) -> tuple[torch.Tensor, dict]:
+    def _judge_loss(self, part: dict) -> tuple[torch.Tensor, dict]:
         """Of real faces with their speech against either drawn faces or another window's speech, by lot."""
         mels = part["frame_mels"]
         self.generator.network.eval()
         with torch.no_grad():
             truth, _, generated = self.generate(part, self.generator)
-        lot = torch.Generator().manual_seed((self.hp.seed * 1_000_003 + self.steps) * 1009 + piece)
+        lot = torch.Generator().manual_seed(self.hp.seed * 1_000_003 + self.steps)  # the same in all parts
         draws_faces = bool(torch.rand((), generator=lot) < 0.5)
         wrong = (mels, generated) if draws_faces else (mels.roll(1, dims=0), truth)
         right_distance, wrong_distance = self._distance(mels, truth), self._distance(*wrong)

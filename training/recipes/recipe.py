@@ -18,7 +18,8 @@ class Recipe:
 
     def step(self, batch: dict) -> dict:
         try:
-            return self.optimise(batch)
+            named = self.optimise(batch)
+            return {**named, "gradient/skipped_steps": 0.0} if self.hp.on_nonfinite == "skip" else named
         finally:
             self.steps += 1  # of a step that was skipped too: its batch is gone
 

@@ -61,7 +61,7 @@ class Wav2LipRecipe(GeneratorRecipe):
 
     def load_recipe_state(self, state: dict) -> None:
         super().load_recipe_state(state)
-        self.sync_is_on = self.sync_is_on or state["sync_is_on"]  # sync_gate may have been set to inf since
+        self.sync_is_on = state["sync_is_on"] or self.hp.sync_gate == float("inf")  # which may have been set since
 
     def _teach_adversary(self, drawn: list[tuple[torch.Tensor, torch.Tensor]], named: Means) -> None:
         discriminator = self.adversary.discriminator
