@@ -193,7 +193,7 @@ def test_the_speech_may_be_a_video(syncer, folder, portrait):
 class PaintsTheClick(nn.Module):
     """Paints the whole face grey: at which of the 16 columns a click is; black where none is as loud as `loud`."""
 
-    img_size = 96
+    img_size, takes_a_still = 96, False
 
     def __init__(self, loud):
         super().__init__()
@@ -257,7 +257,7 @@ def test_the_generator_sees_the_frame_with_its_lower_half_masked_and_the_same_fr
 class Repeats(nn.Module):
     """Gives back some of its six input channels as the face."""
 
-    img_size = 96
+    img_size, takes_a_still = 96, False
 
     def __init__(self, channels):
         super().__init__()
@@ -530,7 +530,7 @@ def test_without_a_face_in_any_frame_the_message_says_what_helps(checkpoint, tmp
 class Interrupted(nn.Module):
     """Ctrl-C in the middle of the work."""
 
-    img_size = 96
+    img_size, takes_a_still = 96, False
 
     def forward(self, mel, faces):
         raise KeyboardInterrupt
