@@ -84,14 +84,9 @@ def train(
                     if watch and (said := watch(step, means)):
                         bar.write(said)
                 if _due(step, intervals.evaluation) or step >= last_step:
-                    evaluation = recipe.evaluate(_on_device(val_batches(), device))
-                    recipe.load_state_dict(distributed.from_first(recipe.state_dict()))
-                    monitor.scalars(evaluation.values | evaluation.details, step)
-                    monitor.images(evaluation.images, step)
+                    evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
                     bar.write(f"step {step}: {', '.join(said)}")
-                    for name in recipe.best_of(evaluation.values):
-                        checkpoints.save_best(step, name)
                 if _due(step, intervals.samples) or step >= last_step:
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
                     if show and intervals.samples:
@@ -105,10 +100,7 @@ def train(
             batch = _to(next_batch(batches), device)
             working_since = time.perf_counter()
             set_rates(recipe, rate_at(step))
-            try:
-                named = recipe.step(batch)
-            except NonFiniteGradient:
-                named = on_nonfinite(step, batch)
+            named = take_step(recipe, batch, step, on_nonfinite)
             step += 1
             waited, worked = working_since - waiting_since, time.perf_counter() - working_since
             monitor.add({**named, "speed/share_waiting_for_data": waited / (waited + worked)})
@@ -117,6 +109,26 @@ def train(
     if stopping:
         raise KeyboardInterrupt
     return evaluation
+
+
+def evaluate(recipe, batches: Iterable[dict], checkpoints: Checkpoints, monitor: Monitor, step: int) -> Evaluation:
+    """What the recipe finds out over the val list, on the curves, and in the best checkpoints if it is the best."""
+    evaluation = recipe.evaluate(batches)
+    # Every process evaluates; what follows for training, such as an open gate, the first one decides for all.
+    recipe.load_state_dict(distributed.from_first(recipe.state_dict()))
+    monitor.scalars(evaluation.values | evaluation.details, step)
+    monitor.images(evaluation.images, step)
+    for name in recipe.best_of(evaluation.values):
+        checkpoints.save_best(step, name)
+    return evaluation
+
+
+def take_step(recipe, batch: dict, step: int, on_nonfinite) -> dict:
+    """Named values of one step of the recipe, or of `on_nonfinite`; see `train`."""
+    try:
+        return recipe.step(batch)
+    except NonFiniteGradient:
+        return on_nonfinite(step, batch)
 
 
 def progress(first_step: int, last_step: int) -> tqdm:
