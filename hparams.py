@@ -63,6 +63,7 @@ class HParams:
     # --- training, both scripts -------------------------------------------------------------------------------------
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
+    face_cache_gb: float = 0.0  # GB of decoded faces each loader process may keep, for small data sets; 0 = none [ours]
     precision: str = "fp32"  # fp32 | bf16: autocast of the networks, losses stay fp32; for GPUs [ours; code: fp32]
     compile: bool = False  # torch.compile: minutes at the start, then faster steps, for GPUs [ours]
     accumulate: int = 1  # parts a batch is worked through in when memory is short; each is normalised by itself [ours]
@@ -88,12 +89,16 @@ class HParams:
     syncnet_beta2: float = 0.999  # Adam [code]
     syncnet_nsteps: int = 100_000  # steps, then training ends [ours; authors: 45 million samples, 700_000 steps]
     syncnet_ema_decay: float = 0.0  # of the average of the weights that is evaluated and used; 0 = none [ours]
+    syncnet_weight_decay: float = 0.0  # AdamW [ours; code: 0]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
+    syncnet_first_gap: int = 0  # multiway: frames, the gap starts as large and shrinks over half of training [ours]
+    syncnet_mel_cut: str = "nearest"  # nearest | exact: column a window's speech begins at, or between two [ours]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
+    syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -157,6 +162,7 @@ class HParams:
 
 
 CHOICES = {
+    "syncnet_mel_cut": ("nearest", "exact"),
     "syncnet_balance": ("clip", "identity"),
     "sync_loss": ("paper", "stabilised"),
     "precision": ("fp32", "bf16"),
@@ -173,7 +179,11 @@ RANGES = {
     "syncnet_mel_step_size": (13, 18),  # mel columns from which the speech encoder makes one vector
     "syncnet_batch_size": (2, INF),
     "syncnet_windows_per_clip": (2, INF),
+    "face_cache_gb": (0, INF),
     "syncnet_warmup_steps": (0, INF),
+    "syncnet_weight_decay": (0, INF),
+    "syncnet_first_gap": (0, INF),
+    "syncnet_speech_gain": (0, 4),
     "syncnet_flip": (0, 1),
     "syncnet_shift_px": (0, 16),
     "syncnet_colour": (0, 1),

@@ -42,13 +42,10 @@ def main(argv=None):
     train = open_corpus(args, "train", hp, hp.syncnet_min_gap)
     val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
-    pairs = ExpertSampling(train, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-    by_identity = hp.syncnet_balance == "identity"
-    windows = ClipSampling(train, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity)
 
     # network, optimiser, and where to begin
-    recipe, sampling = {"bce": (ExpertRecipe, pairs), "multiway": (MultiwayExpertRecipe, windows)}[hp.syncnet_loss]
-    recipe = recipe(hp, device)
+    make_recipe, sampling = how_to_train(hp, train)
+    recipe = make_recipe(hp, device)
     first_step = script.restore(args, recipe, hp, train, load_expert)
 
     evaluation = script.run(
@@ -71,6 +68,15 @@ def main(argv=None):
     )
     print(f"the expert after the last step, on the val list:\n{evaluation.summary}")
     print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), or best_pair_accuracy.pth where it is another")
+
+
+def how_to_train(hp: HParams, corpus: Corpus):
+    """The recipe's class and the sampling that goes with it."""
+    if hp.syncnet_loss == "bce":
+        return ExpertRecipe, ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
+    by_identity = hp.syncnet_balance == "identity"
+    windows = ClipSampling(corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity)
+    return MultiwayExpertRecipe, windows
 
 
 def evaluate(args, hp: HParams) -> None:

@@ -28,7 +28,7 @@ import train_syncnet
 from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips.corpus import Corpus, open_split
 from errors import UserError, run_script
-from models import read_checkpoint
+from models import read_checkpoint, usable_device
 from toy import ToyStyle, make_toy_corpus
 from training.checkpoint import found_in
 from training.plot import read_events
@@ -58,7 +58,7 @@ class Curve:
 
 def main(argv=None):
     args = parse_args(argv)
-    recipes = dict(recipe_of(text) for text in args.recipes)
+    recipes = dict(recipe_of(text, args.hparams) for text in args.recipes)
     out = Path(args.outdir)
     data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out)
     runs = {}
@@ -73,7 +73,7 @@ def main(argv=None):
     (out / "table.md").write_text(table, encoding="utf-8")
     print(f"\n{table}\ncurves: {out / 'curves.png'}")
     line = {"command": command_line("benchmarks.expert_recipes", argv), "settings": vars(args)}
-    print(json.dumps({**line, "machine": machine_facts("cpu"), "results": results}))
+    print(json.dumps({**line, "machine": machine_facts(str(usable_device())), "results": results}))
 
 
 def parse_args(argv):
@@ -88,16 +88,17 @@ def parse_args(argv):
     parser.add_argument("--samples", metavar="N", type=positive(int), default=20_000, help="a run (%(default)s)")
     parser.add_argument("--every", metavar="N", type=positive(int), default=1600, help="samples between evaluations")
     parser.add_argument("--width", metavar="X", type=positive(float), default=0.25, help="(%(default)s)")
+    parser.add_argument("--hparams", metavar="NAME=VALUE,…", default="", help="of all recipes")
     parser.add_argument("--batch", metavar="N", type=positive(int), default=64, help="windows a step (%(default)s)")
     return parser.parse_args(argv)
 
 
-def recipe_of(text: str) -> tuple[str, tuple[str | None, str]]:
-    """Name, and the preset and overrides it stands for."""
+def recipe_of(text: str, of_all: str) -> tuple[str, tuple[str | None, str]]:
+    """Name, and the preset and overrides it stands for, those of all recipes first."""
     name, colon, overrides = (part.strip() for part in text.partition(":"))
     if colon:
-        return name, (None, overrides)
-    return name, (None if name == "default" else name, "")
+        return name, (None, f"{of_all},{overrides}")
+    return name, (None if name == "default" else name, of_all)
 
 
 def toy_store(out: Path) -> tuple[Path, Path]:

@@ -27,11 +27,12 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
 from evaluation.generator_metrics import measure_generator
-from models import load_expert, load_generator
+from models import load_expert, load_generator, usable_device
 from models.inputs import generator_faces, to_float
 from training.checkpoint import FILE, found_in
 from training.data import evaluation_batches
 from training.images import tile
+from training.loop import to_device
 
 STUDY = "num_workers=0,sample_interval=0,keep_checkpoints=1,decay=cosine,sync_gate=0,eval_windows=60"
 SHOWN = 6  # windows in the grid
@@ -40,23 +41,24 @@ SHOWN = 6  # windows in the grid
 def main(argv=None):
     args = parse_args(argv)
     rows = [row_of(text) for text in args.rows]
-    results = {}
+    results, device = {}, usable_device()
+    judge = load_expert(args.judge_path, device)
     for name, recipe, overrides in rows:
         seeds = []
         for seed in args.seeds:
             folder = Path(args.outdir) / name.replace(" ", "_") / f"seed{seed}"
             hp = train(folder, recipe, overrides, seed, args)
-            generator = load_generator(folder / FILE.format(args.steps))
+            generator = load_generator(folder / FILE.format(args.steps), device)
             batches = held_out(hp, args)
-            seeds.append(measure_generator(generator, load_expert(args.judge_path), batches(), hp.mask_top))
+            seeds.append(measure_generator(generator, judge, batches(), hp.mask_top))
             if seed == args.seeds[0]:
-                save_grid(generator, next(batches()), hp.mask_top, folder.parent / "samples.png")
+                save_grid(generator, to_device(next(batches()), device), hp.mask_top, folder.parent / "samples.png")
         results[name] = {key: [seed[key] for seed in seeds] for key in seeds[0]}
     table = markdown(results)
     (Path(args.outdir) / "table.md").write_text(table, encoding="utf-8")
     print(f"\n{table}")
     line = {"command": command_line("benchmarks.generator_recipes", argv), "settings": vars(args)}
-    print(json.dumps({**line, "machine": machine_facts("cpu"), "results": results}))
+    print(json.dumps({**line, "machine": machine_facts(str(device)), "results": results}))
 
 
 def parse_args(argv):

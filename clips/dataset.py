@@ -25,7 +25,7 @@ class WindowDataset(torch.utils.data.Dataset):
     def __init__(self, corpus: Corpus, img_size: int):
         self.corpus, self.img_size = corpus, img_size
         self.alignment = Alignment.of(corpus.hp)
-        self._open = None
+        self._forget()
 
     def clip(self, index: int):
         if self._open is None:
@@ -35,7 +35,23 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def faces(self, clip: int, start: int) -> np.ndarray:
         """uint8 (T, img_size, img_size, 3) BGR."""
-        faces = self.clip(clip).read(start, self.alignment.T)
+        whole = self._decoded.get(clip)
+        if whole is None and self._fits(clip):
+            whole = self._decoded[clip] = self._resized(self.clip(clip).read(0, self.clip(clip).frames))
+        if whole is not None:
+            return whole[start : start + self.alignment.T]
+        return self._resized(self.clip(clip).read(start, self.alignment.T))
+
+    def _fits(self, clip: int) -> bool:
+        """Whether all faces of the clip may stay decoded; if so, their room is taken."""
+        if not self._room or self.corpus.is_official:
+            return False
+        size = self.clip(clip).frames * self.img_size**2 * 3
+        fits = size <= self._room
+        self._room -= size if fits else 0
+        return fits
+
+    def _resized(self, faces: np.ndarray) -> np.ndarray:
         if faces.shape[1] == self.img_size:
             return faces
         shrinks = faces.shape[1] > self.img_size
@@ -44,7 +60,15 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def expert_mel(self, clip: int, start: int) -> np.ndarray:
         """float32 (80, expert_mel_steps) for the window of frames start … + T - 1."""
-        return self._slice(clip, self.alignment.expert_start(start), self.alignment.expert_mel_steps)
+        first, columns = self.alignment.expert_start(start), self.alignment.expert_mel_steps
+        mel = self._slice(clip, first, columns)
+        late = float(self.alignment.expert_time(start) - first)
+        if self.corpus.hp.syncnet_mel_cut == "nearest" or not late:
+            return mel
+        # the window begins between two columns, and so do all of its columns
+        whole = self.clip(clip).mel
+        following = whole[:, np.minimum(np.arange(first + 1, first + 1 + columns), whole.shape[1] - 1)]
+        return (1 - np.float32(late)) * mel + np.float32(late) * following
 
     def frame_mels(self, clip: int, start: int) -> np.ndarray:
         """float32 (T, 80, mel_steps): what the generator hears of each of those frames."""
@@ -59,8 +83,11 @@ class WindowDataset(torch.utils.data.Dataset):
             )
         return mel
 
+    def _forget(self) -> None:
+        self._open, self._decoded, self._room = None, {}, int(self.corpus.hp.face_cache_gb * 1e9)
+
     def __getstate__(self):
-        return {**self.__dict__, "_open": None}
+        return {**self.__dict__, "_open": None, "_decoded": {}}
 
 
 class ExpertDataset(WindowDataset):

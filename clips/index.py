@@ -46,6 +46,10 @@ class Alignment:
         """First mel column for the window of frames first_frame … + T - 1 [official color_syncnet_train.py]."""
         return mel_start(first_frame, self.fps, self.mel_rate)
 
+    def expert_time(self, first_frame: int) -> Fraction:
+        """What expert_start rounds down: where that window begins, in mel columns."""
+        return Fraction(self.mel_rate) * first_frame / self.fps
+
     def generator_start(self, frame: int, fps: float | None = None) -> int:
         """First mel column for one frame of the generator, one training frame early [official wav2lip_train.py].
 

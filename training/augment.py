@@ -49,6 +49,18 @@ def augment(
     return faces
 
 
+def augment_speech(mel: torch.Tensor, rng: torch.Generator, amount: float, piece: tuple[int, int] = (0, 1)):
+    """mel (B, 80, 16), each louder or softer, and brighter or darker, by at most `amount` in units of the mel.
+
+    One unit is 12.5 dB. It hides whose voice and which microphone it is, not what is said when. piece: as in `augment`.
+    """
+    which, pieces = piece
+    drawn = 2 * torch.rand(len(mel) * pieces, 2, 1, 1, generator=rng)[which * len(mel) : (which + 1) * len(mel)] - 1
+    level, tilt = (amount * drawn).to(mel.device).unbind(dim=1)
+    over_bands = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[None, :, None]
+    return mel + level + tilt * over_bands
+
+
 def shift(faces: torch.Tensor, offsets: list[list[int]], reach: int) -> torch.Tensor:
     """faces (B, 3, T, H, W), each moved by its own (down, right) px of at most `reach`, its edge repeated."""
     height, width = faces.shape[-2:]

@@ -43,10 +43,16 @@ class Learner(Runner):
         device: torch.device,
         ema_decay: float = 0.0,
         may_compile: bool = True,
+        weight_decay: float = 0.0,
     ):
-        """lr, betas: of Adam. ema_decay: of the average over steps that `averaged` holds; 0 = none."""
+        """lr, betas: of Adam. ema_decay: of the average over steps that `averaged` holds; 0 = none.
+
+        weight_decay: decoupled from the gradient (AdamW); 0 = Adam.
+        """
         super().__init__(distributed.with_common_statistics(network), hp, device, may_compile)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr, betas=betas, fused=True)
+        # AdamW without decay is Adam, to the bit.
+        parameters = self.network.parameters()
+        self.optimizer = torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
         self.lr, self.clip_norm, self.may_skip = lr, hp.clip_grad_norm, hp.on_nonfinite == "skip"
         self.ema_decay = ema_decay
         self.average = Runner(copy.deepcopy(network).requires_grad_(False), hp, device) if ema_decay else None

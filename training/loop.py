@@ -25,6 +25,7 @@ from training import distributed
 from training.checkpoint import Checkpoints
 from training.learner import NonFiniteGradient
 from training.monitor import Monitor
+from training.speed import Speed
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def train(
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
-    step, evaluation, batches = first_step, None, iter(batches)
+    step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
     with StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
@@ -79,6 +80,7 @@ def train(
             is_last = step >= last_step or stopping
             if step > first_step or step == 0:
                 if step and _due(step, intervals.log):
+                    monitor.add(speed.take())
                     means = monitor.flush(step)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
                     if watch and (said := watch(step, means)):
@@ -97,13 +99,14 @@ def train(
                 break
 
             waiting_since = time.perf_counter()
-            batch = _to(next_batch(batches), device)
+            batch = to_device(next_batch(batches), device)
             working_since = time.perf_counter()
             set_rates(recipe, rate_at(step))
             named = take_step(recipe, batch, step, on_nonfinite)
             step += 1
-            waited, worked = working_since - waiting_since, time.perf_counter() - working_since
-            monitor.add({**named, "speed/share_waiting_for_data": waited / (waited + worked)})
+            monitor.add(named)
+            samples = len(next(iter(batch.values())))
+            speed.add(samples, working_since - waiting_since, time.perf_counter() - working_since)
             bar.update()
     monitor.flush(step)
     if stopping:
@@ -192,8 +195,9 @@ def _on_device(batches: Iterable[dict], device: torch.device):
             batch = next_batch(batches)
         except StopIteration:
             return
-        yield _to(batch, device)
+        yield to_device(batch, device)
 
 
-def _to(batch: dict, device: torch.device) -> dict:
+def to_device(batch: dict, device: torch.device) -> dict:
+    """Copies go on while the CPU prepares the next step, where the batch is pinned."""
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

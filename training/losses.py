@@ -26,9 +26,11 @@ def _bce(probability: torch.Tensor, target: torch.Tensor, reduction: str = "mean
     return F.binary_cross_entropy(clean, target, reduction=reduction) + 0 * probability.float().sum()
 
 
-def pair_p_sync(face: torch.Tensor, speech: torch.Tensor) -> torch.Tensor:
+def pair_p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D) -> (N, N)."""
-    return p_sync(face[:, None], speech[None])
+    face, speech = face.float(), speech.float()
+    norms = face.norm(dim=-1)[:, None] * speech.norm(dim=-1)[None]
+    return face @ speech.T / norms.clamp(min=eps)
 
 
 def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, to_float
 from training import distributed
-from training.augment import augment
+from training.augment import augment, augment_speech
 from training.images import tile
 from training.learner import Learner
 from training.loop import Evaluation
@@ -29,7 +29,9 @@ class ExpertRecipe(Recipe):
     def __init__(self, hp: HParams, device: torch.device):
         expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T)
         betas = (hp.syncnet_beta1, hp.syncnet_beta2)
-        self.expert = Learner(expert, hp.syncnet_lr, betas, hp, device, hp.syncnet_ema_decay)
+        self.expert = Learner(
+            expert, hp.syncnet_lr, betas, hp, device, hp.syncnet_ema_decay, weight_decay=hp.syncnet_weight_decay
+        )
         super().__init__(hp, {"expert": self.expert})
         # of the checkpoints that are kept for it, the higher the better
         self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
@@ -95,7 +97,8 @@ class ExpertRecipe(Recipe):
             hp.syncnet_blur,
             piece,
         )
-        speech, face = self.expert(part["mel"].unsqueeze(1), expert_faces(faces))
+        mel = augment_speech(part["mel"], rng, hp.syncnet_speech_gain, piece) if hp.syncnet_speech_gain else part["mel"]
+        speech, face = self.expert(mel.unsqueeze(1), expert_faces(faces))
         return face, speech
 
 
@@ -108,12 +111,17 @@ class MultiwayExpertRecipe(ExpertRecipe):
         face, speech = (distributed.gather(rows.float()) for rows in self._embed(part, piece))
         clip, start = distributed.gather(part["clip"]), distributed.gather(part["start"])
         probability = pair_p_sync(face, speech)  # (B * ranks, B * ranks)
-        same_clip, anywhere = negatives(clip, start, self.hp.syncnet_min_gap)
+        same_clip, anywhere = negatives(clip, start, self._min_gap())
         # The BCE keeps to the paper's negatives, of the same clip.
         bce = all_pairs_bce(probability, same_clip)
         others = {"clip": same_clip, "batch": anywhere}[self.hp.syncnet_match_within]
         matching = multiway_loss(probability, others, self.hp.syncnet_temperature)
         return bce + self.hp.syncnet_multiway_wt * matching, {"loss/bce": bce, "loss/matching": matching}
+
+    def _min_gap(self) -> int:
+        """Frames: easy negatives first, from syncnet_first_gap down to the nearest ones at half of training."""
+        done = 2 * self.steps / self.hp.syncnet_nsteps
+        return max(self.hp.syncnet_min_gap, round(self.hp.syncnet_first_gap * (1 - done)))
 
 
 def negatives(clip: torch.Tensor, start: torch.Tensor, min_gap: int) -> tuple[torch.Tensor, torch.Tensor]:
