@@ -128,6 +128,9 @@ class HParams:
     guard_steps: int = 500  # steps over which the losses are judged before a warning [ours]
     mask_top: float = 0.5  # share of the height from which the target is masked; less hides cheeks too [paper: 0.5]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
+    reference_candidates: int = 1  # windows of which the one of like pose and other mouth is taken; 1 = random [ours]
+    chin_jitter: float = 0.0  # target and reference are stretched downwards, each by at most this share [ours]
+    perceptual_wt: float = 0.0  # weight of the VGG loss beside L1, needs --vgg_checkpoint_path; 0 = off [ours]
     eval_interval: int = 3_000  # steps [code]
     checkpoint_interval: int = 3_000  # steps [code]
     eval_windows: int = 500  # windows of the val list per evaluation, the same ones each time [ours]
@@ -197,6 +200,9 @@ RANGES = {
     "mask_top": (0, 0.5),
     "syncnet_ema_decay": (0, 0.99999),
     "ema_decay": (0, 0.99999),
+    "reference_candidates": (1, INF),
+    "chin_jitter": (0, 0.3),
+    "perceptual_wt": (0, INF),
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "

@@ -18,6 +18,7 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
 from models import as_generators, load_expert, load_generator, load_visual_discriminator
+from models.vgg import VggFeatures
 from training import script
 from training.checkpoint import copy_weights
 from training.guards import GeneratorWatchdog
@@ -34,6 +35,11 @@ def main(argv=None):
     hp = hparams.from_args(args)
     if args.recipe in ONLY_96_PX and (hp.img_size != 96 or hp.speech_encoder_init != "random"):
         raise UserError(f"recipe {args.recipe} has an architecture of its own: img_size=96, speech_encoder_init=random")
+    if hp.perceptual_wt and (args.recipe in ONLY_96_PX or not args.vgg_checkpoint_path):
+        raise UserError(
+            f"perceptual_wt={hp.perceptual_wt} is for the recipes wav2lip and wav2lip_gan and needs "
+            "--vgg_checkpoint_path: torchvision's vgg16-397923af.pth"
+        )
     device = script.begin(args, hp)
 
     # the expert and the data: anything unusable ends the run here
@@ -47,11 +53,13 @@ def main(argv=None):
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
         script.describe(split, corpus)
-        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap)
+        candidates = hp.reference_candidates if split == "train" else 1  # runs with other values stay comparable
+        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled[split] = GeneratorDataset(corpus, hp.img_size), sampling
 
     # networks, optimisers, and where to begin
-    recipe = RECIPES[args.recipe](hp, expert, device)
+    networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
+    recipe = RECIPES[args.recipe](hp, *networks)
     if hp.speech_encoder_init == "expert":
         speech_encoder = recipe.networks["generator"].audio_encoder
         copy_weights(as_generators(expert.audio_encoder), speech_encoder, args.syncnet_checkpoint_path)
@@ -81,12 +89,12 @@ def main(argv=None):
     print(f"generator: {args.checkpoint_dir}/best.pth")
 
 
-def wav2lip(hp, expert, device) -> Wav2LipRecipe:
-    return Wav2LipRecipe(hp, expert, device)
+def wav2lip(hp, expert, device, vgg=None) -> Wav2LipRecipe:
+    return Wav2LipRecipe(hp, expert, device, vgg=vgg)
 
 
-def wav2lip_gan(hp, expert, device) -> Wav2LipRecipe:
-    return Wav2LipRecipe(hp, expert, device, adversary=Adversary(hp, device))
+def wav2lip_gan(hp, expert, device, vgg=None) -> Wav2LipRecipe:
+    return Wav2LipRecipe(hp, expert, device, adversary=Adversary(hp, device), vgg=vgg)
 
 
 RECIPES = {"wav2lip": wav2lip, "wav2lip_gan": wav2lip_gan, "lipgan": LipGanRecipe, "speech2vid": Speech2VidRecipe}
@@ -102,6 +110,9 @@ def parse_args(argv):
     )
     networks.add_argument(
         "--disc_checkpoint_path", metavar="FILE", help="visual quality discriminator to start from, official format"
+    )
+    networks.add_argument(
+        "--vgg_checkpoint_path", metavar="FILE", help="torchvision's vgg16-397923af.pth, for perceptual_wt"
     )
     args = parser.parse_args(argv)
     if args.disc_checkpoint_path and args.recipe != "wav2lip_gan":

@@ -73,7 +73,7 @@ def generator_sides(corpus: Corpus, folders: list[Path], hp: HParams):
     sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap)
     original = OriginalGeneratorDataset(folders, ENDLESS, hp)
     draw = sampling(epoch=0, index=0)
-    assert_same(dataset[draw], original.read(folders[draw.clip], draw.target, draw.reference))
+    assert_same(dataset[draw], original.read(folders[draw.clip], draw.target, draw.references[0]))
     return dataset, sampling, original
 
 

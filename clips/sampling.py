@@ -30,7 +30,7 @@ class ExpertDraw:
 class GeneratorDraw:
     clip: int
     target: int  # first frame of the window to redraw
-    reference: int  # first frame of the window that shows the identity
+    references: tuple[int, ...]  # first frames of windows that show the identity: the dataset takes the fittest
 
 
 class ExpertSampling:
@@ -86,10 +86,13 @@ class ClipSampling:
 
 
 class GeneratorSampling:
-    """Target and reference windows of one clip, `min_gap` frames apart where the clip is long enough for it."""
+    """Target and reference windows of one clip, `min_gap` frames apart where the clip is long enough for it.
 
-    def __init__(self, corpus: Corpus, seed: int, min_gap: int):
-        self.corpus, self.seed, self.min_gap = corpus, seed, min_gap
+    candidates: windows drawn that may become the reference.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int, min_gap: int, candidates: int = 1):
+        self.corpus, self.seed, self.min_gap, self.candidates = corpus, seed, min_gap, candidates
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -100,7 +103,8 @@ class GeneratorSampling:
         starts = _starts(self.corpus.windows[clip])
         gap = min(self.min_gap, int(starts[-1] - starts[0]))
         target, reference = _two_apart(rng, starts, gap)
-        return GeneratorDraw(clip, target=target, reference=reference)
+        others = rng.choice(starts[np.abs(starts - target) >= max(gap, 1)], self.candidates - 1)
+        return GeneratorDraw(clip, target=target, references=(reference, *others.tolist()))
 
 
 class EvaluationSampling:

@@ -1,6 +1,6 @@
 """Measures a lip-sync expert on held-out clips: embeddings -> metrics with intervals -> curves, table, chart."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,12 +85,15 @@ class ExpertReport:
         return np.asarray(canvas.buffer_rgba())[..., 2::-1].copy()
 
 
-def measure_expert(expert: torch.nn.Module, batches: Iterable[dict], min_gap: int, seed: int) -> ExpertReport:
+def measure_expert(
+    expert: torch.nn.Module, batches: Iterable[dict], min_gap: int, seed: int, everyones: Callable[[list], list] = list
+) -> ExpertReport:
     """What `expert`, in eval mode, makes of batches of an ExpertDataset, all in sync, on the expert's device.
 
     min_gap: frames between face and speech from which a pair counts as off sync. The same for any batch size.
+    everyones: of several processes that have batches of their own each, makes a list of all items of their lists.
     """
-    clips = embed_clips(expert, batches)
+    clips = embed_clips(expert, batches, everyones)
     by_clip = metrics.values_by_clip(clips, min_gap, seed)
     curves, gaps = by_clip.pop("curve"), by_clip.pop("calibration_gap")
 
@@ -101,7 +104,9 @@ def measure_expert(expert: torch.nn.Module, batches: Iterable[dict], min_gap: in
 
 
 @torch.inference_mode()
-def embed_clips(expert: torch.nn.Module, batches: Iterable[dict]) -> list[EmbeddedClip]:
+def embed_clips(
+    expert: torch.nn.Module, batches: Iterable[dict], everyones: Callable[[list], list] = list
+) -> list[EmbeddedClip]:
     """The windows of all batches, put together by clip. Only embeddings are kept, on the CPU."""
     device = next(expert.parameters()).device
     seen, seen_moved = [], []
@@ -116,9 +121,9 @@ def embed_clips(expert: torch.nn.Module, batches: Iterable[dict]) -> list[Embedd
             moved_faces = displaced(faces[chosen.to(device)], place[chosen])
             seen_moved.append((place[chosen], _embed(expert, moved_faces, mel[chosen.to(device)])[0]))
 
-    moved = _by_clip(seen_moved)
+    moved = _by_clip(everyones(seen_moved))
     clips = []
-    for clip, (start, face, speech) in _by_clip(seen).items():
+    for clip, (start, face, speech) in _by_clip(everyones(seen)).items():
         moved_start, moved_face = moved.get(clip, (start[:0], face[:0]))
         clips.append(EmbeddedClip(start, face, speech, np.searchsorted(start, moved_start), moved_face))
     return clips

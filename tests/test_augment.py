@@ -2,7 +2,7 @@
 
 import torch
 
-from training.augment import augment, shift
+from training.augment import augment, augment_speech, shift, stretch_down
 
 FACES = torch.rand(4, 3, 5, 12, 16)
 
@@ -48,3 +48,28 @@ def test_blurring_keeps_the_mean_and_loses_detail():
     blurred = augmented(blur=1)
     assert torch.allclose(blurred.mean(dim=(-1, -2)), FACES.mean(dim=(-1, -2)), atol=0.05)
     assert blurred.std() < 0.6 * FACES.std()
+
+
+def test_speech_changes_its_level_and_tilt_and_nothing_else():
+    mel = torch.randn(6, 80, 16)
+    change = augment_speech(mel, torch.Generator().manual_seed(3), 0.5) - mel
+    assert torch.allclose(change, change[:, :, :1].expand_as(change), atol=1e-5)  # alike in all columns
+    steps = change[:, 1:, 0] - change[:, :-1, 0]
+    assert torch.allclose(steps, steps[:, :1].expand_as(steps), atol=1e-4)  # a line over the bands
+    assert change.abs().max() <= 1.0
+    assert change.mean(dim=(1, 2)).std() > 0.1
+    halves = [augment_speech(mel[i * 3 :][:3], torch.Generator().manual_seed(3), 0.5, (i, 2)) for i in (0, 1)]
+    assert torch.allclose(torch.cat(halves), mel + change, atol=1e-6)
+
+
+def test_faces_are_stretched_downwards_all_frames_alike():
+    rows = torch.linspace(0, 1, 96).view(1, 1, 1, 96, 1).expand(8, 3, 5, 96, 96)
+    stretched = stretch_down(rows, torch.Generator().manual_seed(3), 0.2)
+    assert stretched.shape == rows.shape
+    assert torch.allclose(stretched[:, :, :1, :, :1].expand_as(stretched), stretched, atol=1e-5)
+    lowest = stretched[:, 0, 0, -1, 0]  # what was higher up lies at the bottom now
+    assert lowest.min() >= 0.79
+    assert lowest.max() <= 1.0
+    assert len(lowest.unique()) == 8
+    assert torch.allclose(stretched[:, 0, 0, 0, 0], torch.zeros(8), atol=0.02)
+    assert torch.allclose(stretch_down(rows, torch.Generator(), 0.0), rows, atol=1e-5)

@@ -2,6 +2,7 @@
 but (seed, epoch, index), and unusable data is named before training starts."""
 
 import dataclasses
+import pickle
 from collections import Counter
 
 import av
@@ -12,7 +13,7 @@ from conftest import write_clip
 
 from clips import filelists, manifest
 from clips.corpus import open_split
-from clips.dataset import ExpertDataset, GeneratorDataset
+from clips.dataset import ExpertDataset, GeneratorDataset, fittest
 from clips.index import Alignment, mel_start, runs_of
 from clips.sampling import ClipSampling, ExpertSampling, GeneratorSampling, StepBatches, fixed_draws
 from clips.store import Clip
@@ -218,7 +219,7 @@ def test_pairs_are_in_sync_or_at_least_the_gap_apart(expert_data):
 def test_reference_keeps_its_distance_from_the_target(store):
     corpus = open_split(store, store / "lists", "train", HP, "generator")
     draws = fixed_draws(GeneratorSampling(corpus, 0, 10), 400)
-    assert min(abs(draw.target - draw.reference) for draw in draws) >= 10
+    assert min(abs(draw.target - draw.references[0]) for draw in draws) >= 10
     assert min(draw.target for draw in draws) >= 1
 
 
@@ -304,3 +305,52 @@ def test_the_generators_slices_are_the_official_ones(store):
     starts = [int(80.0 * ((draw.target + j - 1) / 25.0)) for j in range(5)]
     assert np.array_equal(sample["frame_mels"], np.stack([mel[:, s : s + 16] for s in starts]))
     assert sample["target"].shape == (5, 192, 192, 3)
+
+
+def test_candidates_for_the_reference_keep_their_distance_and_the_first_stays_the_same(store):
+    corpus = open_split(store, store / "lists", "train", HP, "generator")
+    one, four = (fixed_draws(GeneratorSampling(corpus, 0, 10, candidates), 100) for candidates in (1, 4))
+    assert [draw.references[0] for draw in one] == [draw.references[0] for draw in four]
+    assert {len(draw.references) for draw in four} == {4}
+    assert min(abs(draw.target - start) for draw in four for start in draw.references) >= 10
+
+
+def test_the_fittest_reference_has_the_targets_pose_and_another_mouth():
+    def window(pose: int, mouth: int) -> np.ndarray:
+        frames = np.full((5, 96, 96, 3), pose, np.uint8)
+        frames[:, 48:] = mouth
+        return frames
+
+    target = window(100, 50)
+    alike, alike_other_mouth = window(102, 55), window(103, 200)
+    turned, turned_other_mouth = window(180, 50), window(190, 250)
+    found = fittest(target, [turned_other_mouth, alike, alike_other_mouth, turned])
+    assert np.array_equal(found, alike_other_mouth)
+
+
+def test_a_sample_shows_the_fittest_of_its_candidates(store):
+    corpus = open_split(store, store / "lists", "train", HP, "generator")
+    dataset = GeneratorDataset(corpus, 96)
+    draw = GeneratorSampling(corpus, 0, 10, candidates=4)(0, 3)
+    sample = dataset[draw]
+    windows = [dataset.faces(draw.clip, start) for start in draw.references]
+    assert np.array_equal(sample["reference"], fittest(sample["target"], windows))
+
+
+@pytest.mark.parametrize("gigabytes", [1.0, 40 * 96 * 96 * 3 * 1.5 / 1e9])  # for all clips, and for one of them
+def test_faces_kept_decoded_are_the_same(store, gigabytes):
+    draws = fixed_draws(ExpertSampling(open_split(store, store / "lists", "train", HP, "expert"), 0, 0.5, 4), 30)
+    hp = dataclasses.replace(HP, face_cache_gb=gigabytes)
+    plain, kept = (ExpertDataset(open_split(store, store / "lists", "train", h, "expert"), 96) for h in (HP, hp))
+    assert all(np.array_equal(plain[draw]["faces"], kept[draw]["faces"]) for draw in draws)
+    assert len(kept._decoded) == (8 if gigabytes == 1 else 1)
+    assert not plain._decoded
+    assert not pickle.loads(pickle.dumps(kept))._decoded  # loader processes start with nothing
+
+
+def test_the_exact_cut_lies_between_columns(store):
+    hp = dataclasses.replace(HP, syncnet_mel_cut="exact")
+    dataset = ExpertDataset(open_split(store, store / "lists", "train", hp, "expert"), 96)
+    mel = dataset.clip(0).mel
+    assert np.array_equal(dataset.expert_mel(0, 5), mel[:, 16:32])  # 5 frames are 16 columns
+    assert np.allclose(dataset.expert_mel(0, 6), 0.8 * mel[:, 19:35] + 0.2 * mel[:, 20:36], atol=1e-5)  # 19.2

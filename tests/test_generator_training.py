@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchvision
 from test_training import EXPERT, GENERATOR, at_step, random_batch, train_expert, train_generator
 
 import inference
@@ -23,10 +24,14 @@ from models import (
     export_official,
     load_expert,
     load_generator,
+    read_checkpoint,
 )
+from models.inputs import to_float
+from models.vgg import VggFeatures
 from training.guards import GeneratorWatchdog
 from training.learner import Learner, NonFiniteGradient
 from training.losses import contrastive_loss, discriminator_losses, gradient_penalty, stabilised_sync_loss
+from training.plot import read_events
 from training.recipes.adversary import Adversary
 from training.recipes.lipgan import LipGanRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
@@ -209,7 +214,7 @@ def test_lipgans_total_is_l1_and_a_hundredth_of_the_match_and_its_judge_steps_on
     assert named["loss/total"].item() == pytest.approx((named["loss/l1"] + 0.01 * named["loss/match"]).item(), rel=1e-6)
     # What the judge's step used is untouched by the generator's loss, which went through the judge afterwards.
     again = lipgan()
-    loss, _ = again._judge_loss(batch)
+    loss, _ = again._judge_loss(batch, (0, 1))
     again.judge.zero_grad()
     loss.backward()
     for used, alone in zip(recipe.judge.network.parameters(), again.judge.network.parameters(), strict=True):
@@ -221,7 +226,7 @@ def test_lipgans_judge_sees_faces_drawn_in_eval_mode():
     before = {key: value.clone() for key, value in recipe.networks["generator"].state_dict().items()}
     for step in range(4):  # both lots come up
         recipe.steps = step
-        recipe._judge_loss(random_batch())
+        recipe._judge_loss(random_batch(), (0, 1))
     assert all(torch.equal(value, before[key]) for key, value in recipe.networks["generator"].state_dict().items())
 
 
@@ -439,3 +444,58 @@ def test_a_run_with_an_expert_that_denies_everything_says_so(store, tmp_path, ca
     said = capsys.readouterr().out
     assert "warning: the sync loss has exploded" in said
     assert "lower syncnet_wt (now 0.03)" in said
+
+
+# perceptual loss, chin jitter
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory):
+    """A file as torchvision's, with weights made here."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
+    network = torchvision.models.vgg16(weights=None)
+    torch.save({k: v for k, v in network.state_dict().items() if not k.startswith("classifier")}, path)
+    return path
+
+
+def test_vgg_features_are_torchvisions_of_a_normalised_rgb_picture(vgg_file):
+    features, frames = VggFeatures(vgg_file), torch.rand(2, 3, 32, 32)
+    reference = torchvision.models.vgg16(weights=None).eval()
+    reference.load_state_dict(torch.load(vgg_file, weights_only=True), strict=False)
+    normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    found = features(frames)
+    assert [tuple(layer.shape[1:]) for layer in found] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+    with torch.no_grad():
+        assert torch.allclose(found[-1], reference.features[:23](normalise(frames.flip(1))), atol=1e-5)
+    assert not any(p.requires_grad for p in features.parameters())
+
+
+def test_a_perceptual_loss_trains_and_is_part_of_the_total(store, expert, vgg_file, tmp_path):
+    hp = f"{GENERATOR},perceptual_wt=0.1,batch_size=2"
+    flags = ["--vgg_checkpoint_path", str(vgg_file)]
+    folder = train_generator(store, expert, tmp_path / "run", 1, *flags, hp=hp)
+    events = {tag: points[-1][2] for tag, points in read_events(folder).items()}
+    by_hand = 0.9 * events["loss/l1"] + 0.03 * events["loss/sync"] + 0.07 * events["loss/gan"]
+    assert events["loss/perceptual"] > 0
+    assert events["loss/total"] == pytest.approx(by_hand + 0.1 * events["loss/perceptual"], rel=1e-5)
+    assert set(read_checkpoint(folder / "best.pth")["networks"]) == {"generator", "visual_discriminator"}
+
+
+def test_a_perceptual_loss_without_vgg_is_refused(store, expert, vgg_file, tmp_path):
+    hp = f"{GENERATOR},perceptual_wt=0.1"
+    with pytest.raises(UserError, match="needs --vgg_checkpoint_path: torchvision's vgg16-397923af.pth"):
+        train_generator(store, expert, tmp_path, 1, hp=hp)
+    with pytest.raises(UserError, match="holds no weights of VGG16"):
+        train_generator(store, expert, tmp_path, 1, "--vgg_checkpoint_path", str(expert), hp=hp)
+
+
+def test_the_chin_is_moved_in_training_only_and_of_target_and_reference_apart():
+    recipe, batch = recipe_of("chin_jitter=0.3"), random_batch()
+    plain = to_float(batch["target"])
+    assert torch.equal(recipe.generate(batch, recipe.generator)[0], plain)
+    batch["reference"] = batch["target"]
+    truth, faces, _ = recipe.generate(batch, recipe.generator, (0, 1))
+    assert not torch.allclose(truth, plain)
+    assert not torch.allclose(truth, faces[:, 3:])
+    assert torch.equal(recipe.generate(batch, recipe.generator, (0, 1))[0], truth)  # drawn by step

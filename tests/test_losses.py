@@ -123,3 +123,17 @@ def test_multiway_loss_by_hand():
     speeches = [matched(p[:, 0], p[0, 0]), matched(p[:, 1], p[1, 1]), matched(p[1:, 2], p[2, 2])]
     by_hand = (np.mean(faces) + np.mean(speeches)) / 2
     assert losses.multiway_loss(probability, negatives, temperature=0.5).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_pairs_of_a_batch_are_scored_as_they_are_one_by_one():
+    face, speech = torch.rand(5, 32), torch.rand(5, 32)
+    face[2] = 0
+    one_by_one = torch.stack([torch.stack([losses.p_sync(f[None], s[None])[0] for s in speech]) for f in face])
+    assert torch.allclose(losses.pair_p_sync(face, speech), one_by_one, atol=1e-6)
+
+
+def test_the_perceptual_loss_is_the_mean_over_layers_on_the_scale_of_each():
+    truth = [torch.full((1, 2, 4, 4), 2.0), torch.full((1, 8, 2, 2), 10.0)]
+    generated = [truth[0] + 1, truth[1] - 1]
+    assert losses.perceptual_loss(generated, truth).item() == pytest.approx((0.5 + 0.1) / 2)
+    assert losses.perceptual_loss(truth, truth) == 0

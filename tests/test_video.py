@@ -543,6 +543,8 @@ def test_up_to_8_channels_are_kept_and_more_are_mixed(tmp_path, channels):
     back = read_audio(write(tmp_path / "a.mp4", [grey(0)] * 25, audio=wav), mono=False)
     expected = wav if channels <= 8 else wav.mean(axis=1, keepdims=True)
     assert back.shape == expected.shape
+    if channels == 7:  # in which order they come is up to FFmpeg
+        back = back[:, np.argmax(back.T @ expected, axis=0)]
     assert np.abs(back - expected).max() < 0.02
 
 

@@ -61,6 +61,22 @@ def augment_speech(mel: torch.Tensor, rng: torch.Generator, amount: float, piece
     return mel + level + tilt * over_bands
 
 
+def stretch_down(faces: torch.Tensor, rng: torch.Generator, share: float, piece: tuple[int, int] = (0, 1)):
+    """faces (B, 3, T, H, W) whose lowest rows, by chance up to `share` of the height, are cut off, the rest stretched.
+
+    So the chin lies at another height, as with another crop; all T frames alike. rng, piece: as in `augment`.
+    """
+    which, pieces = piece
+    batch, _, frames = faces.shape[:3]
+    kept = 1 - share * torch.rand(batch * pieces, generator=rng)[which * batch : (which + 1) * batch].to(faces.device)
+    to_source = torch.zeros(batch, 2, 3, device=faces.device)
+    to_source[:, 0, 0], to_source[:, 1, 1], to_source[:, 1, 2] = 1, kept, kept - 1
+    grid = F.affine_grid(to_source.repeat_interleave(frames, dim=0), (batch * frames, 3, *faces.shape[3:]), False)
+    flat = faces.transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
+    stretched = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+    return stretched.unflatten(0, (batch, frames)).transpose(1, 2)
+
+
 def shift(faces: torch.Tensor, offsets: list[list[int]], reach: int) -> torch.Tensor:
     """faces (B, 3, T, H, W), each moved by its own (down, right) px of at most `reach`, its edge repeated."""
     height, width = faces.shape[-2:]

@@ -28,9 +28,11 @@ def training_batches(dataset, sampling, batch_size: int, workers: int, first_ste
 
 
 def evaluation_batches(dataset, sampling, count: int, batch_size: int, workers: int = 0):
-    """A function that gives the same `count` samples, in batches, each time it is called."""
+    """A function that gives the same samples, in batches, each time it is called: this process's share of `count`."""
     draws = fixed_draws(sampling, count)
-    groups = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
+    groups = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)][
+        distributed.rank() :: distributed.ranks()
+    ]
     # A few thousand frames are read sooner than worker processes start.
     workers = workers if count >= WORTH_WORKERS else 0
     loader = DataLoader(

@@ -103,6 +103,15 @@ def means(values: dict[str, float]) -> dict[str, float]:
     return dict(zip(sorted(values), (summed / ranks()).tolist(), strict=True))
 
 
+def everyones(items: list) -> list:
+    """The items of all processes, in the order of ranks; tensors among them must be on the CPU."""
+    if ranks() == 1:
+        return items
+    held = [None] * ranks()
+    dist.all_gather_object(held, items)
+    return [item for part in held for item in part]
+
+
 def of_any(flag: bool) -> bool:
     """Whether it is true in any process."""
     return flag if ranks() == 1 else means({"flag": float(flag)})["flag"] > 0

@@ -89,7 +89,7 @@ def train(
                     evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
                     bar.write(f"step {step}: {', '.join(said)}")
-                if _due(step, intervals.samples) or step >= last_step:
+                if distributed.is_first() and (_due(step, intervals.samples) or step >= last_step):
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
                     if show and intervals.samples:
                         show(step)
@@ -117,7 +117,8 @@ def train(
 def evaluate(recipe, batches: Iterable[dict], checkpoints: Checkpoints, monitor: Monitor, step: int) -> Evaluation:
     """What the recipe finds out over the val list, on the curves, and in the best checkpoints if it is the best."""
     evaluation = recipe.evaluate(batches)
-    # Every process evaluates; what follows for training, such as an open gate, the first one decides for all.
+    # Every process evaluates its share and learns of all. What follows for training, such as an open gate, the first
+    # one decides for all.
     recipe.load_state_dict(distributed.from_first(recipe.state_dict()))
     monitor.scalars(evaluation.values | evaluation.details, step)
     monitor.images(evaluation.images, step)

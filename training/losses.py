@@ -77,6 +77,18 @@ def stabilised_sync_loss(
     return (torch.log(error + scale + 2 * eps) - torch.log(scale + eps)).mean()
 
 
+def perceptual_loss(generated: list[torch.Tensor], truth: list[torch.Tensor]) -> torch.Tensor:
+    """Mean absolute difference of features (N, C, h, w) of several layers, each layer on the scale of the truth's.
+
+    Johnson et al. 2016, arXiv 1603.08155, with L1 for L2, as later work has it.
+    """
+    layers = [
+        F.l1_loss(drawn.float(), true.float()) / true.float().abs().mean().clamp(min=1e-6)
+        for drawn, true in zip(generated, truth, strict=True)
+    ]
+    return torch.stack(layers).mean()
+
+
 def reconstruction_loss(generated: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """L_recon: mean absolute difference over the whole frame, equation 1."""
     return F.l1_loss(generated.float(), truth.float())

@@ -42,7 +42,7 @@ class SampleVideos:
         with VideoWriter(path, alignment.fps, speech, rate) as writer:
             for i in range(0, len(starts), BATCH):
                 draws = [
-                    GeneratorDraw(clip, target=start, reference=starts[0] if still else start)
+                    GeneratorDraw(clip, target=start, references=(starts[0] if still else start,))
                     for start in starts[i : i + BATCH]
                 ]
                 batch = default_collate([self.dataset[draw] for draw in draws])

@@ -15,6 +15,8 @@ VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .flv .mpg .mpeg .wmv 
 AUDIO_SUFFIXES = frozenset(".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff".split())
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 
+# Titles in another encoding are no reason to refuse a file; PyAV from 19 on thinks so too and has no such option.
+ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 FALLBACK_FPS = Fraction(25)  # for files that state no frame rate and have too few frames to guess one from
 MAX_JUMP_S = 600  # seconds; a timestamp further than this from the one before is damage, not a pause
 
@@ -70,7 +72,7 @@ def open_media(path) -> Iterator[av.container.InputContainer]:
         raise MediaError(f"{path}: the file is empty; copy or download it again")
     try:
         # "none": a % in the name of an image is no pattern for the names of a series.
-        container = av.open(local_url(path), options={"pattern_type": "none"}, metadata_errors="replace")
+        container = av.open(local_url(path), options={"pattern_type": "none"}, **ANY_METADATA)
     except PermissionError:
         raise MediaError(f"{path}: no permission to read it") from None
     except av.FFmpegError as error:
@@ -120,7 +122,7 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
 
 def average_rate(stream) -> Fraction:
     """Frames per second of a video stream over its whole length."""
-    return stream.average_rate or stream.guessed_rate or FALLBACK_FPS
+    return Fraction(stream.average_rate or stream.guessed_rate or FALLBACK_FPS)
 
 
 def pictures(container, stream) -> Iterator[Picture]:

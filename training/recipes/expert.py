@@ -46,7 +46,7 @@ class ExpertRecipe(Recipe):
     def evaluate(self, batches) -> Evaluation:
         """What the expert makes of in-sync windows of the val list, several of each clip."""
         expert = self.expert.averaged.network.eval()
-        report = measure_expert(expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed)
+        report = measure_expert(expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed, distributed.everyones)
         values = {f"val/{name}": value for name, value in report.values().items()}
         headline = {name: values.pop(name) for name in HEADLINE}
         return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())

@@ -6,6 +6,8 @@ from torch import nn
 
 from hparams import HParams
 from models.inputs import expert_faces, generator_faces, to_float
+from training import distributed
+from training.augment import stretch_down
 from training.images import tile
 from training.learner import Learner, Runner
 from training.loop import Evaluation
@@ -38,11 +40,11 @@ class GeneratorRecipe(Recipe):
         l1s, probabilities = [], []
         for batch in batches:
             truth, _, generated = self.generate(batch, self.generator.averaged)
-            l1s.append((generated - truth).abs().mean(dim=(1, 2, 3, 4)))
-            probabilities.append(self.p_sync(generated, batch["mel"]))
-        probability = torch.cat(probabilities)
+            l1s.append((generated - truth).abs().mean(dim=(1, 2, 3, 4)).cpu())
+            probabilities.append(self.p_sync(generated, batch["mel"]).cpu())
+        probability = torch.cat(distributed.everyones(probabilities))
         values = {
-            "val/l1": float(torch.cat(l1s).mean()),
+            "val/l1": float(torch.cat(distributed.everyones(l1s)).mean()),
             "val/sync": float(sync_loss(probability)),
             "val/p_sync": float(probability.mean()),
         }
@@ -74,10 +76,18 @@ class GeneratorRecipe(Recipe):
     def load_recipe_state(self, state: dict) -> None:
         self.best_loss = state["best_loss"]
 
-    def generate(self, batch: dict, generator: Runner) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The true faces (B, 3, T, H, W), what the generator sees (B, 6, T, H, W) and what it draws."""
-        truth = to_float(batch["target"])
-        faces = generator_faces(truth, to_float(batch["reference"]), self.hp.mask_top)
+    def generate(
+        self, batch: dict, generator: Runner, piece: tuple[int, int] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The true faces (B, 3, T, H, W), what the generator sees (B, 6, T, H, W) and what it draws.
+
+        piece: in training, which of how many of the step's batch this is; see `augment`.
+        """
+        truth, reference = to_float(batch["target"]), to_float(batch["reference"])
+        if self.hp.chin_jitter and piece:
+            rng = torch.Generator().manual_seed(self.hp.seed * 1_000_003 + self.steps)
+            truth, reference = (stretch_down(f, rng, self.hp.chin_jitter, piece) for f in (truth, reference))
+        faces = generator_faces(truth, reference, self.hp.mask_top)
         return truth, faces, generator(batch["frame_mels"].unsqueeze(2), faces).float()
 
     def p_sync(self, faces: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:

@@ -30,8 +30,8 @@ class LipGanRecipe(GeneratorRecipe):
         """batch: as for Wav2LipRecipe. The discriminator steps first, on faces the generator makes in eval mode."""
         named = Means()
         self.judge.zero_grad()
-        for part, _ in self.parts(batch):
-            loss, said = self._judge_loss(part)
+        for part, piece in self.parts(batch):
+            loss, said = self._judge_loss(part, piece)
             (loss / self.hp.accumulate).backward()
             named.add(said)
         named.add({"gradient/lipgan_discriminator": self.judge.step(self.steps)})
@@ -39,8 +39,8 @@ class LipGanRecipe(GeneratorRecipe):
         self.generator.network.train()
         self.generator.zero_grad()
         self.judge.network.requires_grad_(False)
-        for part, _ in self.parts(batch):
-            truth, _, generated = self.generate(part, self.generator)
+        for part, piece in self.parts(batch):
+            truth, _, generated = self.generate(part, self.generator, piece)
             l1 = reconstruction_loss(generated, truth)
             distance = self._distance(part["frame_mels"], generated)
             match = contrastive_loss(distance, torch.zeros_like(distance))
@@ -51,12 +51,12 @@ class LipGanRecipe(GeneratorRecipe):
         named.add({"gradient/generator": self.generator.step(self.steps)})
         return named.take()
 
-    def _judge_loss(self, part: dict) -> tuple[torch.Tensor, dict]:
+    def _judge_loss(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
         """Of real faces with their speech against either drawn faces or another window's speech, by lot."""
         mels = part["frame_mels"]
         self.generator.network.eval()
         with torch.no_grad():
-            truth, _, generated = self.generate(part, self.generator)
+            truth, _, generated = self.generate(part, self.generator, piece)
         lot = torch.Generator().manual_seed(self.hp.seed * 1_000_003 + self.steps)  # the same in all parts
         draws_faces = bool(torch.rand((), generator=lot) < 0.5)
         wrong = (mels, generated) if draws_faces else (mels.roll(1, dims=0), truth)

@@ -19,8 +19,8 @@ class Speech2VidRecipe(GeneratorRecipe):
         self.generator.network.train()
         self.generator.zero_grad()
         named = Means()
-        for part, _ in self.parts(batch):
-            truth, _, generated = self.generate(part, self.generator)
+        for part, piece in self.parts(batch):
+            truth, _, generated = self.generate(part, self.generator, piece)
             l1 = reconstruction_loss(generated, truth)
             (l1 / self.hp.accumulate).backward()
             named.add({"loss/l1": l1})

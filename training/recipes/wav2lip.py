@@ -2,6 +2,7 @@
 
 L_total = (1 - s_w - s_g) L1 + s_w E_sync + s_g L_gen, section 3.6; s_g = 0 without the GAN. s_w is zero until the
 mean E_sync over the val list falls below the gate, as in the official code; unlike there, the gate is remembered.
+perceptual_wt adds a perceptual loss to it.
 """
 
 import torch
@@ -9,18 +10,29 @@ from torch import nn
 
 from hparams import HParams
 from models import Generator
+from models.inputs import fold_time
+from training.learner import Runner
 from training.loop import Evaluation
-from training.losses import reconstruction_loss, stabilised_sync_loss, sync_loss
+from training.losses import perceptual_loss, reconstruction_loss, stabilised_sync_loss, sync_loss
 from training.means import Means
 from training.recipes.adversary import Adversary
 from training.recipes.generator import GeneratorRecipe
 
 
 class Wav2LipRecipe(GeneratorRecipe):
-    def __init__(self, hp: HParams, expert: nn.Module, device: torch.device, adversary: Adversary | None = None):
+    def __init__(
+        self,
+        hp: HParams,
+        expert: nn.Module,
+        device: torch.device,
+        adversary: Adversary | None = None,
+        vgg: nn.Module | None = None,
+    ):
+        """vgg: a VggFeatures, where hp.perceptual_wt is not 0."""
         others = {"visual_discriminator": adversary.discriminator} if adversary else {}
         super().__init__(hp, Generator(hp.img_size, hp.width), expert, device, others)
         self.adversary = adversary
+        self.vgg = Runner(vgg, hp, device) if hp.perceptual_wt else None
         self.sync_is_on = hp.sync_gate == float("inf")
 
     def optimise(self, batch: dict) -> dict:
@@ -30,11 +42,15 @@ class Wav2LipRecipe(GeneratorRecipe):
         weights = self._weights()  # of this step
         named, drawn = Means(), []
         self.generator.zero_grad()
-        for part, _ in self.parts(batch):
-            truth, faces, generated = self.generate(part, self.generator)
+        for part, piece in self.parts(batch):
+            truth, faces, generated = self.generate(part, self.generator, piece)
             losses = {"l1": reconstruction_loss(generated, truth)}
             if weights["sync"]:
                 losses["sync"] = self._sync_loss(truth, faces[:, 3:], generated, part["mel"])
+            if weights["perceptual"]:
+                with torch.no_grad():
+                    true_features = self.vgg(fold_time(truth))
+                losses["perceptual"] = perceptual_loss(self.vgg(fold_time(generated)), true_features)
             if weights["gan"]:
                 losses["gan"] = self.adversary.generator_loss(generated)
                 drawn.append((truth, generated.detach()))
@@ -83,4 +99,4 @@ class Wav2LipRecipe(GeneratorRecipe):
     def _weights(self) -> dict[str, float]:
         sync = self.hp.syncnet_wt if self.sync_is_on else 0.0
         gan = self.hp.disc_wt if self.adversary and self.steps >= self.hp.disc_start_step else 0.0
-        return {"l1": 1 - sync - gan, "sync": sync, "gan": gan}
+        return {"l1": 1 - sync - gan, "sync": sync, "gan": gan, "perceptual": self.hp.perceptual_wt}
