@@ -14,6 +14,7 @@ import signal
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as ClipTimeout
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
@@ -202,6 +203,12 @@ def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row
         rejected.reason = f"timed out: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
     except ProcessExpired as error:
         rejected.reason = f"crashed: the worker process died on it (exit code {error.exitcode})"
+    except BrokenProcessPool:
+        # Nothing that this clip did: it is left for the next run.
+        raise UserError(
+            "no worker process stays alive, the reason may stand above: lower preprocess_workers in hparams.py if memory "
+            "is short, and run again; finished clips are kept"
+        ) from None
     except Exception as error:
         # One odd file must not end a run over 100,000; a full disk must.
         if getattr(error, "errno", None) in STOPS_THE_RUN or isinstance(error, torch.OutOfMemoryError):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ from clips import filelists, manifest
 from clips.store import Clip
 from errors import UserError
 from faces import DETECTED, FILLED
+from hparams import HParams
 from video import VideoWriter
 
 HPARAMS = "face_detector=dlib,detect_every=5,preprocess_workers=2,min_face_px=32"
@@ -232,3 +235,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
     lines = [json.loads(line)["source"] for line in manifest_path.read_text().splitlines()]
     assert len(lines) == len(set(lines)) == 17
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    future = Future()
+    future.set_exception(BrokenProcessPool("All workers expired"))
+    with pytest.raises(UserError, match="no worker process stays alive.*lower preprocess_workers"):
+        preprocess.outcome(future, "a.mp4", "a", tmp_path, HParams())
