@@ -206,8 +206,8 @@ def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row
     except BrokenProcessPool:
         # Nothing that this clip did: it is left for the next run.
         raise UserError(
-            "no worker process stays alive, the reason may stand above: lower preprocess_workers in hparams.py if memory"
-            " is short, and run again; finished clips are kept"
+            "no worker process stays alive, the reason may stand above: if memory is short, lower preprocess_workers; "
+            "then run again, finished clips are kept"
         ) from None
     except Exception as error:
         # One odd file must not end a run over 100,000; a full disk must.

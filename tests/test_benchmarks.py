@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import expert_recipes, loader, train_step
+from benchmarks import expert_recipes, loader, throughput, train_step
 from errors import UserError
 
 SMALLEST = {
@@ -34,6 +34,22 @@ def test_the_last_line_is_json_with_both_times_and_their_ratio(benchmark, capsys
 def test_a_folder_that_is_no_store_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="holds no clip store: --data_root takes"):
         loader.main(["--data_root", str(tmp_path)])
+
+
+def test_throughput_tells_rates_and_memory_of_every_recipe_and_mode(capsys):
+    argv = "--device cpu --width 0.0625 --batch_sizes 2 --modes fp32 bf16 --workers 0 --steps 1".split()
+    throughput.main(argv)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(row["recipe"], row["mode"]) for row in told["results"]] == [
+        ("wav2lip_gan", "fp32"),
+        ("expert", "fp32"),
+        ("wav2lip_gan", "bf16"),
+        ("expert", "bf16"),
+    ]
+    for row in told["results"]:
+        assert row["samples_per_s"] > 0
+        assert row["samples_per_s_step_alone"] > 0
+        assert 0 <= row["share_waiting_for_data"] <= 1
 
 
 def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store, tmp_path, capsys):

@@ -20,12 +20,14 @@ from hparams import resolve
 from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint
 from training import checkpoint
 from training.checkpoint import Checkpoints
+from training.learner import Learner
 from training.loop import Evaluation, Intervals, train
 from training.monitor import Monitor
 from training.recipes.adversary import Adversary
-from training.recipes.expert import negatives
+from training.recipes.expert import MultiwayExpertRecipe, negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.schedule import rate_at
+from training.speed import Speed
 
 CONSTANT = "syncnet_warmup_steps=0,syncnet_decay=none"  # runs are made longer on resuming, which changes a schedule
 EXPERT = f"{TINY},{CONSTANT},syncnet_batch_size=4,syncnet_eval_windows=20,syncnet_eval_interval=2"
@@ -189,6 +191,41 @@ def test_negatives_are_of_the_same_clip_and_at_least_the_gap_apart():
     assert (anywhere & ~same_clip).nonzero().tolist() == [[0, 3], [1, 3], [2, 3], [3, 0], [3, 1], [3, 2]]
 
 
+def test_negatives_come_nearer_over_half_of_training():
+    hp = resolve(overrides=f"{EXPERT},syncnet_first_gap=10,syncnet_min_gap=2,syncnet_nsteps=40")
+    recipe = MultiwayExpertRecipe(hp, torch.device("cpu"))
+    gaps = []
+    for step in (0, 5, 10, 20, 39):
+        recipe.steps = step
+        gaps.append(recipe._min_gap())
+    assert gaps == [10, 8, 5, 2, 2]
+    recipe.hp = resolve(overrides=EXPERT)
+    assert recipe._min_gap() == recipe.hp.syncnet_min_gap
+
+
+def test_weight_decay_shrinks_weights_beside_adam():
+    def weight_after_a_step(decay: float) -> float:
+        line = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(line.weight, 2.0)
+        learner = Learner(line, 0.1, (0.9, 0.999), resolve(), torch.device("cpu"), weight_decay=decay)
+        learner.zero_grad()
+        learner(torch.ones(1, 1)).sum().backward()
+        learner.step(0)
+        return line.weight.item()
+
+    assert weight_after_a_step(0) == pytest.approx(2 - 0.1)
+    assert weight_after_a_step(0.5) == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1)
+
+
+def test_speed_counts_waiting_and_working_since_it_was_last_asked():
+    speed = Speed(torch.device("cpu"))
+    assert speed.take() == {}
+    speed.add(4, waited=1.0, worked=3.0)
+    speed.add(4, waited=0.0, worked=4.0)
+    assert speed.take() == {"speed/samples_per_second": 1.0, "speed/share_waiting_for_data": 0.125}
+    assert speed.take() == {}
+
+
 def test_the_expert_is_untouched_by_the_generators_training(store, expert):
     hp = resolve(overrides=GENERATOR)
     frozen = load_expert(expert / "best.pth")
@@ -291,6 +328,8 @@ def test_curves_and_sample_images_are_written(store, expert, tmp_path):
     folder = train_generator(store, expert / "best.pth", tmp_path, 2, "--recipe", "wav2lip", hp=hp)
     log = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert {"loss/l1", "loss/sync", "val/l1", "val/p_sync"} <= set(log.Tags()["scalars"])
+    assert all(event.value > 0 for event in log.Scalars("speed/samples_per_second"))
+    assert all(0 <= event.value <= 1 for event in log.Scalars("speed/share_waiting_for_data"))
     assert [event.step for event in log.Scalars("loss/l1")] == [1, 2]
     assert [event.step for event in log.Images("reference_masked_generated_truth")] == [0, 2]
 
