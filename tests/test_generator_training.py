@@ -149,6 +149,18 @@ def test_longer_windows_train_expert_and_generator(store, tmp_path, T):
 # losses
 
 
+@pytest.mark.parametrize("img_size", [192, 288])
+def test_larger_faces_train_and_infer_with_the_same_commands(store, tmp_path, img_size):
+    larger = f"img_size={img_size},store_size={img_size}"
+    expert = train_expert(store, tmp_path / "expert", 1, hp=f"{EXPERT},{larger}") / "best.pth"
+    folder = train_generator(store, expert, tmp_path / "gan", 1, hp=f"{GENERATOR},{larger}")
+    assert load_generator(folder / "best.pth").img_size == img_size
+    face = str(store / "id0/clip0.mov")
+    flags = ["--checkpoint_path", str(folder / "best.pth"), "--face", face, "--audio", face, "--device", "cpu"]
+    inference.main([*flags, "--outfile", str(tmp_path / "out.mp4"), "--box", "0", "96", "0", "96"])
+    assert len(list(video.read_frames(tmp_path / "out.mp4"))) == 40
+
+
 def test_the_stabilised_sync_loss_is_zero_where_generated_faces_score_as_true_ones_do():
     true, other = torch.tensor([0.9, 0.6]), torch.tensor([0.1, 0.3])
     at_truth = stabilised_sync_loss(true, true, other)
