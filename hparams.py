@@ -35,6 +35,7 @@ class HParams:
     # --- windows ----------------------------------------------------------------------------------------------------
     fps: int = 25  # frames per second of every clip in the store [paper]
     syncnet_T: int = 5  # frames of a window, of expert and generator alike [paper, section 3.1]
+    correct_offsets: bool = True  # read speech where train_syncnet.py --correct_offsets found it to be [ours]
     syncnet_mel_step_size: int = 16  # mel columns of five frames, 0.2 s: what the generator hears of a frame [code]
 
     # --- preprocess.py: faces ---------------------------------------------------------------------------------------

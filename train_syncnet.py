@@ -20,6 +20,7 @@ from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import UserError, run_script
 from evaluation.data_doctor import check_data
 from evaluation.expert_report import measure_expert
+from evaluation.offsets import correct_offsets
 from hparams import HParams
 from models import load_expert, usable_device
 from training import script
@@ -34,6 +35,8 @@ def main(argv=None):
     hp = hparams.from_args(args)
     if args.check_data:
         return check_data(args.data_root, args.filelists, hp, args.checkpoint_path, usable_device(args.device))
+    if args.correct_offsets:
+        return correct_offsets(args.data_root, args.filelists, hp, args.checkpoint_path, usable_device(args.device))
     if args.evaluate_only:
         return evaluate(args, hp)
     device = script.begin(args, hp)
@@ -113,9 +116,17 @@ def parse_args(argv):
         help="look for what would stop the expert from learning: bad offsets, silence, still faces, wrong frame rates, "
         "clips in two splits; exit code 1 if there is something. --checkpoint_path: an expert to measure offsets with",
     )
+    checks.add_argument(
+        "--correct_offsets",
+        action="store_true",
+        help="measure with the expert in --checkpoint_path by how many frames the sound of each clip is off, and write "
+        "it into the manifest: training, of expert and generator, then reads the speech where the lips are",
+    )
     args = parser.parse_args(argv)
+    if args.correct_offsets and not args.checkpoint_path:
+        parser.error("--correct_offsets measures with an expert: name it with --checkpoint_path")
     names_expert = args.evaluate_only and args.checkpoint_path
-    if not (args.check_data or names_expert or args.checkpoint_dir):
+    if not (args.check_data or args.correct_offsets or names_expert or args.checkpoint_dir):
         parser.error("--checkpoint_dir is missing: name the folder where checkpoints and curves go")
     return args
 

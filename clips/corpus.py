@@ -4,7 +4,7 @@ Everything that can make a data set unusable is found here, before training star
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clips import filelists, manifest, official
@@ -22,6 +22,7 @@ class Corpus:
     skipped: dict[str, str]  # reason by name of a listed clip that is not used
     hp: HParams
     is_official: bool
+    late: list[int] = field(default_factory=list)  # per clip, frames by which its sound comes late; empty = in time
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,13 +40,15 @@ class Corpus:
     @property
     def fingerprint(self) -> str:
         """Changes when the clips or their windows do; kept in checkpoints to notice that on resume."""
-        text = repr((self.names, self.windows))
+        text = repr((self.names, self.windows, self.late) if any(self.late) else (self.names, self.windows))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> str:
         windows = sum(end - start for ranges in self.windows for start, end in ranges)
         identities = len({name.split("/")[0] for name in self.names})
-        return f"{len(self)} clips, {identities} identities, {windows} windows"
+        corrected = sum(map(bool, self.late))
+        moved = f", speech of {corrected} clips moved to where their lips are" if corrected else ""
+        return f"{len(self)} clips, {identities} identities, {windows} windows{moved}"
 
 
 def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kind: str, span: int = 1) -> Corpus:
@@ -67,7 +70,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         if not rows:
             raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
 
-    names, windows, skipped = [], [], {}
+    names, windows, late, skipped = [], [], [], {}
     for line in listed:
         name = line if line in rows else _first_word(line)
         row = rows.get(name)
@@ -77,19 +80,21 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         if row.status != "kept":
             skipped[name] = f"rejected by preprocess.py: {row.reason}"
             continue
-        ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns)
+        offset = (row.offset_frames or 0) if hp.correct_offsets else 0
+        ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns, offset)
         if not ranges or ranges[-1][1] - 1 - ranges[0][0] < span:
             skipped[name] = f"too short: {row.frames} frames, {sum(e - s for s, e in ranges)} usable windows"
             continue
         names.append(name)
         windows.append(ranges)
+        late.append(offset)
     if not names:
         example = next(iter(skipped.items()))
         path = Path(lists) / f"{split}.txt"
         raise UserError(
             f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
-    return Corpus(root, names, windows, skipped, hp, is_official)
+    return Corpus(root, names, windows, skipped, hp, is_official, late)
 
 
 def _first_word(line: str) -> str:

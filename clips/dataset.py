@@ -33,6 +33,10 @@ class WindowDataset(torch.utils.data.Dataset):
             self._open = lru_cache(maxsize=OPEN_CLIPS)(self.corpus.open)
         return self._open(index)
 
+    def late(self, clip: int) -> int:
+        """Frames by which the sound of the clip comes late: the speech of frame k is stored at frame k + late."""
+        return self.corpus.late[clip] if self.corpus.late else 0
+
     def faces(self, clip: int, start: int) -> np.ndarray:
         """uint8 (T, img_size, img_size, 3) BGR."""
         whole = self._decoded.get(clip)
@@ -60,6 +64,7 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def expert_mel(self, clip: int, start: int) -> np.ndarray:
         """float32 (80, expert_mel_steps) for the window of frames start … + T - 1."""
+        start += self.late(clip)
         first, columns = self.alignment.expert_start(start), self.alignment.expert_mel_steps
         mel = self._slice(clip, first, columns)
         late = float(self.alignment.expert_time(start) - first)
@@ -72,6 +77,7 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def frame_mels(self, clip: int, start: int) -> np.ndarray:
         """float32 (T, 80, mel_steps): what the generator hears of each of those frames."""
+        start += self.late(clip)
         starts = map(self.alignment.generator_start, range(start, start + self.alignment.T))
         return np.stack([self._slice(clip, column, self.alignment.mel_steps) for column in starts])
 

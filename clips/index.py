@@ -57,23 +57,23 @@ class Alignment:
         """
         return mel_start(frame, fps or self.fps, self.mel_rate, early_s=Fraction(1, self.fps))
 
-    def expert_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
+    def expert_windows(self, runs: Ranges, mel_columns: int, late: int = 0) -> Ranges:
         """Ranges of window starts the expert can use: T frames with a face and `expert_mel_steps` columns of sound.
 
-        `runs` are the ranges of consecutive frames with a face.
+        `runs` are the ranges of consecutive frames with a face; late: frames by which their sound comes late.
         """
         return self._windows(
-            runs, first=0, has_mel=lambda k: self.expert_start(k) + self.expert_mel_steps <= mel_columns
+            runs, first=-late, has_mel=lambda k: self.expert_start(k + late) + self.expert_mel_steps <= mel_columns
         )
 
-    def generator_windows(self, runs: Ranges, mel_columns: int) -> Ranges:
+    def generator_windows(self, runs: Ranges, mel_columns: int, late: int = 0) -> Ranges:
         """Ranges of window starts the generator can use: the expert's, from frame 1 on (frame 0 has no full slice)."""
 
         def has_mel(k: int) -> bool:
-            last_frame = self.generator_start(k + self.T - 1) + self.mel_steps
-            return max(last_frame, self.expert_start(k) + self.expert_mel_steps) <= mel_columns
+            last_frame = self.generator_start(k + late + self.T - 1) + self.mel_steps
+            return max(last_frame, self.expert_start(k + late) + self.expert_mel_steps) <= mel_columns
 
-        return self._windows(runs, first=1, has_mel=has_mel)
+        return self._windows(runs, first=1 - late, has_mel=has_mel)
 
     def _windows(self, runs: Ranges, first: int, has_mel) -> Ranges:
         ranges = []

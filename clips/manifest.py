@@ -27,8 +27,8 @@ class Row:
     settings: str = ""  # the hparams that decided, to notice when they change
     source_bytes: int = 0
     source_sha256: str = ""
-    offset_frames: int | None = None  # sound against picture, where it was measured
-    confidence: float | None = None
+    offset_frames: int | None = None  # by which the sound comes late, where evaluation/offsets.py found a clear answer
+    confidence: float | None = None  # of that answer: how far its peak stands above all other offsets
 
     @property
     def identity(self) -> str:

@@ -215,7 +215,7 @@ def offsets(survey: Survey) -> Iterator[Finding]:
     if off:
         yield Finding(
             f"offset: {len(off)} of {len(lags.clear)} clips with a clear answer have one, {examples(off)}",
-            "Move their sound and preprocess again, or leave them out",
+            "Correct them with --correct_offsets and an expert, move their sound, or leave them out",
             is_note=len(off) <= lags.gauge.believable_share * len(lags.clear),
         )
 

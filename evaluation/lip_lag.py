@@ -98,6 +98,16 @@ def agreement_by_lag(activity: np.ndarray, loudness: np.ndarray) -> np.ndarray |
     return np.array([_correlation(a, b) for a, b in pairs])
 
 
+def corrected(curve: np.ndarray | None, late: int) -> np.ndarray | None:
+    """The curve of a clip once its sound is read `late` frames later; lags that come in at an end agree least."""
+    if curve is None or not late:
+        return curve
+    moved = np.full_like(curve, curve.min())
+    kept = slice(max(0, -late), len(curve) - max(0, late))
+    moved[kept] = curve[max(0, late) : len(curve) + min(0, late)]
+    return moved
+
+
 class Lags:
     """What the curves of many clips say together. clips: their names; curves: one a clip, None = not measurable."""
 
@@ -129,10 +139,15 @@ class Lags:
     @cached_property
     def clear(self) -> dict[str, int]:
         """Lag by clip, of the clips with a clear peak."""
+        return {clip: lag for clip, (lag, _) in self.clear_with_prominence.items()}
+
+    @cached_property
+    def clear_with_prominence(self) -> dict[str, tuple[int, float]]:
+        """As `clear`, with how far the peak stands above all lags that are not its neighbours."""
         peaks = ((clip, *_peak(curve)) for clip, curve in zip(self.clips, self.curves, strict=True))
         wanted = self.gauge
         return {
-            clip: lag
+            clip: (lag, prominence)
             for clip, lag, height, prominence in peaks
             if height >= wanted.clear_height and prominence >= wanted.clear_prominence
         }

@@ -21,7 +21,7 @@ from clips.index import Alignment
 from errors import UserError
 from evaluation.clip_signs import Imprint, Signs, examine, glance
 from evaluation.judges import ExpertJudge
-from evaluation.lip_lag import EXPERT, LOUDNESS, VSHIFT, Lags
+from evaluation.lip_lag import EXPERT, LOUDNESS, VSHIFT, Lags, corrected
 from evaluation.lse import shift_distances
 from hparams import HParams
 from models import load_expert, read_checkpoint
@@ -93,6 +93,9 @@ def look_through(corpora: dict[str, Corpus], hp: HParams, judge: ExpertJudge | N
         # One after the other: the network uses all cores itself.
         names = tqdm(sampled(list(signs), JUDGED_CLIPS, hp.seed), desc="measuring offsets", unit="clip", disable=None)
         gauge, curves = EXPERT, {name: by_expert(name) for name in names}
+    # What is corrected when it is read is in order.
+    late = {name: corpus.late[index] for name, (corpus, index) in where.items()}
+    curves = {name: corrected(curve, late[name]) for name, curve in curves.items()}
     return Survey(
         hp=hp,
         corpora=corpora,
@@ -139,11 +142,13 @@ def for_each(names: Iterable[str], look: Callable, doing: str, damaged: dict[str
     return results
 
 
-def judged_agreement(judge: ExpertJudge, clip, run: tuple[int, int], hp: HParams) -> np.ndarray | None:
-    """As Signs.agreement, by the expert."""
-    first, count = run[0], min(run[1] - run[0], JUDGED_FRAMES)
+def judged_agreement(
+    judge: ExpertJudge, clip, run: tuple[int, int], hp: HParams, frames: int = JUDGED_FRAMES
+) -> np.ndarray | None:
+    """As Signs.agreement, by the expert, over the first `frames` of a run of faces at most."""
+    first, count = run[0], min(run[1] - run[0], frames)
     side = (judge.crop_size, judge.crop_size)
-    frames = (cv2.resize(face, side, interpolation=cv2.INTER_AREA) for face in clip.read(first, count))
+    faces = (cv2.resize(face, side, interpolation=cv2.INTER_AREA) for face in clip.read(first, count))
     speech = clip.speech()[first * hp.sample_rate // hp.fps :]
-    features = judge.embed(frames, speech[: count * hp.sample_rate // hp.fps])
+    features = judge.embed(faces, speech[: count * hp.sample_rate // hp.fps])
     return -shift_distances(features.face, features.audio, VSHIFT) if len(features.face) > VSHIFT else None

@@ -4,6 +4,7 @@ and a remedy, and the exit code says which it was.
 Stores are written directly from drawn faces that talk, each with one fault planted.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import scipy.io.wavfile
 import audio
 import train_syncnet
 from clips import filelists, manifest
+from clips.corpus import open_split
+from clips.dataset import ExpertDataset, GeneratorDataset
 from clips.store import ClipWriter, as_stored
 from errors import UserError
+from evaluation import offsets
 from evaluation.data_doctor import clips_finding
 from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Lags, agreement_by_lag
 from evaluation.survey import sampled
@@ -186,6 +190,71 @@ def test_offsets_can_be_measured_with_an_expert(clean, tmp_path, check):
     code, found, said = check(clean, "--checkpoint_path", str(expert))
     assert code == 1 and "The expert has not learnt these faces yet" in the_only(found)
     assert any(line.startswith("offsets: ") and "by the expert" in line for line in said)
+
+
+def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, tmp_path, check, monkeypatch, capsys):
+    planted = {"id1/clip0": 8, "id3/clip1": -6, "id9/clip0": 3}
+    store = write_store(
+        tmp_path / "store", toys | {name: (toys[name][0], delayed(toys[name][1], lag)) for name, lag in planted.items()}
+    )
+    assert check(store)[0] == 1
+
+    def by_a_perfect_expert(judge, clip, run, hp, frames):
+        name = "/".join(clip.path.parts[-2:])
+        return np.zeros(len(LAGS)) if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0))
+
+    monkeypatch.setattr(offsets, "load_judge", lambda path, device: None)
+    monkeypatch.setattr(offsets, "judged_agreement", by_a_perfect_expert)
+    flags = ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
+    for _ in range(2):  # the second time finds nothing to write
+        train_syncnet.main([*flags, "--correct_offsets", "--checkpoint_path", "expert.pth"])
+        said = capsys.readouterr().out
+        assert "+8 frames: 1 clips" in said and "-6 frames: 1 clips" in said and "no clear answer" in said
+        assert len((store / manifest.NAME).read_text().splitlines()) == 20 + 19
+
+    rows = {row.clip: row for row in manifest.read(store).values()}
+    assert {name: row.offset_frames for name, row in rows.items() if row.offset_frames} == planted
+    assert rows["id0/clip0"].offset_frames is None and rows["id0/clip1"].offset_frames == 0
+    code, found, _ = check(store)
+    assert code == 0, found
+
+
+@pytest.mark.parametrize("lag", [5, -5])
+@pytest.mark.parametrize("kind", ["expert", "generator"])
+def test_a_corrected_clip_reads_as_one_in_time(toys, tmp_path, lag, kind):
+    faces, speech = toys["id1/clip0"]
+    store = write_store(tmp_path / "store", {"id1/clip0": (faces, speech), "id1/late": (faces, delayed(speech, lag))})
+    row = {row.clip: row for row in manifest.read(store).values()}["id1/late"]
+    writer = manifest.ManifestWriter(store)
+    writer.add(dataclasses.replace(row, offset_frames=lag))
+    writer.close()
+    corpus = open_split(store, store / "lists", "train", HP, kind)
+    clip, late = (corpus.names.index(name) for name in ("id1/clip0", "id1/late"))
+    dataset = {"expert": ExpertDataset, "generator": GeneratorDataset}[kind](corpus, 96)
+    (first, end), (whole_first, whole_end) = *corpus.windows[late], *corpus.windows[clip]
+    assert (first, end) == (max(whole_first - lag, 0), min(whole_end - lag, len(faces) - HP.syncnet_T + 1))
+    for start in (first, end - 1):
+        assert dataset.expert_mel(late, start).shape == (80, 16)
+    for start in (first + 4, end - 8):  # what is nearer to the ends hears the silence that was put in
+        assert np.allclose(dataset.expert_mel(late, start), dataset.expert_mel(clip, start), atol=1e-3)
+        assert np.array_equal(dataset.faces(late, start), dataset.faces(clip, start))
+        if kind == "generator":
+            assert np.allclose(dataset.frame_mels(late, start), dataset.frame_mels(clip, start), atol=1e-3)
+    as_it_is = open_split(store, store / "lists", "train", dataclasses.replace(HP, correct_offsets=False), kind)
+    assert as_it_is.windows[late] == as_it_is.windows[clip] and not any(as_it_is.late)
+    assert as_it_is.fingerprint != corpus.fingerprint
+
+
+def test_offsets_of_the_official_layout_or_by_an_untrained_expert_are_not_written(clean, tmp_path):
+    expert = tmp_path / "expert.pth"
+    export_official(SyncNetExpert(width=0.0625), expert)
+    before = (clean / manifest.NAME).read_bytes()
+    flags = ["--data_root", str(clean), "--filelists", str(clean / "lists"), "--device", "cpu", "--correct_offsets"]
+    with pytest.raises(UserError, match="finds no link between lips and sound in 20 clips"):
+        train_syncnet.main([*flags, "--checkpoint_path", str(expert)])
+    assert (clean / manifest.NAME).read_bytes() == before
+    with pytest.raises(SystemExit):
+        train_syncnet.main(flags)
 
 
 def test_a_lag_is_positive_where_the_sound_comes_late():

@@ -38,7 +38,10 @@ class SampleVideos:
         starts = range(first, min(end, first + SECONDS * alignment.fps), alignment.T)
         # Sound of this stretch alone: the writer takes frame 0 for sample 0.
         samples = rate // alignment.fps
-        speech = self.dataset.clip(clip).speech()[first * samples : (starts[-1] + alignment.T) * samples]
+        late = self.dataset.late(clip)
+        speech = self.dataset.clip(clip).speech()[
+            (first + late) * samples : (starts[-1] + late + alignment.T) * samples
+        ]
         with VideoWriter(path, alignment.fps, speech, rate) as writer:
             for i in range(0, len(starts), BATCH):
                 draws = [

@@ -1,0 +1,69 @@
+"""Constant offsets between lips and sound, measured for every clip and kept in the manifest: train_syncnet.py
+--correct_offsets. Training then reads the speech of a clip where its lips are.
+
+A few frames suffice to keep an expert from learning, and broadcasts and re-encoded videos often have them: Chung &
+Zisserman 2016 corrected theirs in the same way, with an expert trained on a part that was in order.
+"""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from clips import manifest
+from errors import UserError
+from evaluation.lip_lag import EXPERT, Lags
+from evaluation.survey import judged_agreement, load_judge, open_splits
+from hparams import HParams
+
+MEASURED_FRAMES = 250  # of a clip's longest run of faces
+
+
+def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_path: str, device: str = "cpu") -> None:
+    """Writes offset_frames and confidence of all listed clips into the manifest, and prints a summary.
+
+    A clip without a clear answer gets none, and is read as it is. Measuring again gives the same: earlier corrections
+    do not count. expert_path: a trained expert. UserError for the official layout, which has no manifest.
+    """
+    judge = load_judge(expert_path, device)
+    corpora = open_splits(root, lists, dataclasses.replace(hp, correct_offsets=False))
+    if any(corpus.is_official for corpus in corpora.values()):
+        raise UserError(
+            f"{root}: data of the official layout cannot keep offsets: make a clip store with preprocess.py"
+        )
+    rows = {row.clip: row for row in manifest.read(root).values()}
+    clips = {name: corpus.open(i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
+    curves, damaged = {}, {}
+    for name, clip in tqdm(clips.items(), desc="measuring offsets", unit="clip", disable=None):
+        run = max(rows[name].runs, key=lambda run: run[1] - run[0])
+        try:
+            curves[name] = judged_agreement(judge, clip, run, hp, MEASURED_FRAMES)
+        except UserError as reason:
+            damaged[name] = str(reason)
+
+    lags = Lags(EXPERT, curves.keys(), curves.values())
+    if lags.no_link:
+        raise UserError(
+            f"{expert_path}: finds no link between lips and sound in {len(lags.clips)} clips: {EXPERT.no_link_hint}"
+        )
+    writer = manifest.ManifestWriter(root)
+    for name in curves:
+        lag, confidence = lags.clear_with_prominence.get(name, (None, None))
+        row = dataclasses.replace(rows[name], offset_frames=lag, confidence=confidence)
+        if row != rows[name]:
+            writer.add(row)
+    writer.close()
+    print(summary(lags, len(clips), damaged))
+
+
+def summary(lags: Lags, clips: int, damaged: dict[str, str]) -> str:
+    """How many clips are how late, for a person."""
+    lines = [f"measured {len(lags.clips)} of {clips} clips ({lags.gauge.how})"]
+    counts = Counter(lags.clear.values())
+    lines += [f"{lag:+3d} frames: {count} clips" for lag, count in sorted(counts.items())]
+    lines.append(f"no clear answer, left as they are: {len(lags.clips) - len(lags.clear)} clips")
+    if damaged:
+        lines.append(f"cannot be read: {len(damaged)} clips, e.g. {next(iter(damaged.values()))}")
+    lines.append("written into the manifest; correct_offsets=False in hparams.py reads the clips without it")
+    return "\n".join(lines)
