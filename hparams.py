@@ -64,7 +64,7 @@ class HParams:
     # --- training, both scripts -------------------------------------------------------------------------------------
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
-    face_cache_gb: float = 0.0  # GB of decoded faces each loader process may keep, for small data sets; 0 = none [ours]
+    face_cache_gb: float = 0.0  # GB of decoded faces kept in every loader process, and as much for val; 0 = none [ours]
     precision: str = "fp32"  # fp32 | bf16: autocast of the networks, losses stay fp32; for GPUs [ours; code: fp32]
     compile: bool = False  # torch.compile: minutes at the start, then faster steps, for GPUs [ours]
     accumulate: int = 1  # parts a batch is worked through in when memory is short; each is normalised by itself [ours]
@@ -90,7 +90,9 @@ class HParams:
     syncnet_beta2: float = 0.999  # Adam [code]
     syncnet_nsteps: int = 100_000  # steps, then training ends [ours; authors: 45 million samples, 700_000 steps]
     syncnet_ema_decay: float = 0.0  # of the average of the weights that is evaluated and used; 0 = none [ours]
-    syncnet_weight_decay: float = 0.0  # AdamW [ours; code: 0]
+    syncnet_weight_decay: float = (
+        0.0  # share of every weight taken off per step, times the learning rate [ours; code: 0]
+    )
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_first_gap: int = 0  # multiway: frames, the gap starts as large and shrinks over half of training [ours]
@@ -129,8 +131,10 @@ class HParams:
     guard_steps: int = 500  # steps over which the losses are judged before a warning [ours]
     mask_top: float = 0.5  # share of the height from which the target is masked; less hides cheeks too [paper: 0.5]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
-    reference_candidates: int = 1  # windows of which the one of like pose and other mouth is taken; 1 = random [ours]
-    chin_jitter: float = 0.0  # target and reference are stretched downwards, each by at most this share [ours]
+    reference_candidates: int = 1  # windows, of which one of like pose and other mouth is taken; 1 = random [ours]
+    chin_jitter: float = (
+        0.0  # share by which target and reference lose their lowest rows, each by chance, at most [ours]
+    )
     perceptual_wt: float = 0.0  # weight of the VGG loss beside L1, needs --vgg_checkpoint_path; 0 = off [ours]
     eval_interval: int = 3_000  # steps [code]
     checkpoint_interval: int = 3_000  # steps [code]
@@ -183,7 +187,7 @@ RANGES = {
     "syncnet_mel_step_size": (13, 18),  # mel columns from which the speech encoder makes one vector
     "syncnet_batch_size": (2, INF),
     "syncnet_windows_per_clip": (2, INF),
-    "face_cache_gb": (0, INF),
+    "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),
     "syncnet_first_gap": (0, INF),
@@ -202,7 +206,7 @@ RANGES = {
     "syncnet_ema_decay": (0, 0.99999),
     "ema_decay": (0, 0.99999),
     "reference_candidates": (1, INF),
-    "chin_jitter": (0, 0.3),
+    "chin_jitter": (0, 0.1),
     "perceptual_wt": (0, INF),
 }
 POSITIVE = (

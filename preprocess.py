@@ -31,6 +31,12 @@ from errors import UserError, run_script
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
 
 
+POOL_BROKE = (
+    "the worker processes died, the reason may stand above: if memory is short, lower preprocess_workers; then run "
+    "again, finished clips are kept"
+)
+
+
 def main(argv=None):
     args = parse_args(argv)
     hp = hparams.from_args(args)
@@ -158,7 +164,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
                 # A short queue: a hundred thousand scheduled clips would only take memory.
                 while len(running) < 2 * workers and (source := next(waiting, None)) is not None:
                     job = (Path(source), names[source], data_root, store_root, hp)
-                    running[pool.schedule(work, args=job, timeout=hp.clip_timeout_s)] = source
+                    running[schedule(pool, job, hp.clip_timeout_s)] = source
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -176,6 +182,13 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
             worker.kill()
         pool.join()
         writer.close()
+
+
+def schedule(pool: ProcessPool, job: tuple, timeout_s: float):
+    try:
+        return pool.schedule(work, args=job, timeout=timeout_s)
+    except RuntimeError:  # what pebble says of a pool that broke a moment ago
+        raise UserError(POOL_BROKE) from None
 
 
 def start_worker(hp, devices, counter) -> None:
@@ -204,11 +217,7 @@ def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row
     except ProcessExpired as error:
         rejected.reason = f"crashed: the worker process died on it (exit code {error.exitcode})"
     except BrokenProcessPool:
-        # Nothing that this clip did: it is left for the next run.
-        raise UserError(
-            "no worker process stays alive, the reason may stand above: if memory is short, lower preprocess_workers; "
-            "then run again, finished clips are kept"
-        ) from None
+        raise UserError(POOL_BROKE) from None  # nothing that this clip did: it is left for the next run
     except Exception as error:
         # One odd file must not end a run over 100,000; a full disk must.
         if getattr(error, "errno", None) in STOPS_THE_RUN or isinstance(error, torch.OutOfMemoryError):

@@ -13,7 +13,7 @@ Curves and sample images: tensorboard --logdir checkpoints. Sample videos: <chec
 from pathlib import Path
 
 import hparams
-from clips.corpus import open_split
+from clips.corpus import Corpus, open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
@@ -33,13 +33,7 @@ from training.sample_videos import SampleVideos
 def main(argv=None):
     args = parse_args(argv)
     hp = hparams.from_args(args)
-    if args.recipe in ONLY_96_PX and (hp.img_size != 96 or hp.speech_encoder_init != "random"):
-        raise UserError(f"recipe {args.recipe} has an architecture of its own: img_size=96, speech_encoder_init=random")
-    if hp.perceptual_wt and (args.recipe in ONLY_96_PX or not args.vgg_checkpoint_path):
-        raise UserError(
-            f"perceptual_wt={hp.perceptual_wt} is for the recipes wav2lip and wav2lip_gan and needs "
-            "--vgg_checkpoint_path: torchvision's vgg16-397923af.pth"
-        )
+    check_settings(args.recipe, hp, args.vgg_checkpoint_path)
     device = script.begin(args, hp)
 
     # the expert and the data: anything unusable ends the run here
@@ -53,8 +47,8 @@ def main(argv=None):
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
         script.describe(split, corpus)
-        candidates = hp.reference_candidates if split == "train" else 1  # runs with other values stay comparable
-        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
+        # One candidate on the val list, so that runs with other settings stay comparable.
+        sampling = sampling_of(corpus, hp, hp.reference_candidates if split == "train" else 1)
         sampled[split] = GeneratorDataset(corpus, hp.img_size), sampling
 
     # networks, optimisers, and where to begin
@@ -87,6 +81,25 @@ def main(argv=None):
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
     print(f"generator: {args.checkpoint_dir}/best.pth")
+
+
+def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> None:
+    """UserError where the recipe cannot do what hparams ask for."""
+    if recipe in ONLY_96_PX and (hp.img_size != 96 or hp.speech_encoder_init != "random"):
+        raise UserError(f"recipe {recipe} has an architecture of its own: img_size=96, speech_encoder_init=random")
+    if hp.perceptual_wt and (recipe in ONLY_96_PX or not vgg_path):
+        raise UserError(
+            f"perceptual_wt={hp.perceptual_wt} is for the recipes wav2lip and wav2lip_gan and needs "
+            "--vgg_checkpoint_path: torchvision's vgg16-397923af.pth"
+        )
+    if vgg_path and not hp.perceptual_wt:
+        raise UserError(
+            f"--vgg_checkpoint_path {vgg_path} is not used: set perceptual_wt in hparams.py or leave it out"
+        )
+
+
+def sampling_of(corpus: Corpus, hp: hparams.HParams, candidates: int) -> GeneratorSampling:
+    return GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
 
 
 def wav2lip(hp, expert, device, vgg=None) -> Wav2LipRecipe:

@@ -10,6 +10,7 @@ Memory is the most that torch held on the GPU. Without --data_root, clips are ma
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -25,8 +26,7 @@ from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips import filelists, manifest
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
-from clips.sampling import GeneratorSampling
-from errors import run_script
+from errors import UserError, run_script
 from hparams import HParams
 from models import SyncNetExpert, usable_device
 from training.data import training_batches
@@ -50,9 +50,14 @@ def main(argv=None):
                     settings = f"width={args.width},img_size={args.img_size},num_workers={args.workers},{MODES[mode]}"
                     settings += f",batch_size={batch_size},syncnet_batch_size={batch_size},sync_gate=inf"
                     hp = hparams.resolve(overrides=f"{settings},{args.hparams}")
-                    found = measure(recipe, hp, store, lists, batch_size, args.steps, device)
-                    results.append({"recipe": recipe, "batch_size": batch_size, "mode": mode, **found})
-                    row(f"{recipe}, batch {batch_size}, {mode}", *(f"{value:.3g}" for value in found.values()))
+                    case = {"recipe": recipe, "batch_size": batch_size, "mode": mode}
+                    try:
+                        found = measure(recipe, hp, store, lists, batch_size, args.steps, device)
+                    except torch.OutOfMemoryError:
+                        found = {"out_of_memory": True}
+                    results.append(case | found)
+                    shown = (f"{value:.3g}" for value in found.values()) if len(found) > 1 else ("out of memory",)
+                    row(f"{recipe}, batch {batch_size}, {mode}", *shown)
     facts = {"command": command_line("benchmarks.throughput", argv), "settings": vars(args)}
     print(json.dumps({**facts, "machine": machine_facts(str(device)), "results": results}))
 
@@ -60,6 +65,7 @@ def main(argv=None):
 def measure(recipe_name: str, hp: HParams, store, lists, batch_size: int, steps: int, device: torch.device) -> dict:
     torch.manual_seed(hp.seed)
     torch.compiler.reset()
+    gc.collect()  # what the row before held
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -97,14 +103,18 @@ def measure(recipe_name: str, hp: HParams, store, lists, batch_size: int, steps:
 
 def set_up(name: str, hp: HParams, store, lists, device: torch.device):
     """Recipe, dataset and sampling, as the training scripts put them together."""
+    if hp.syncnet_batch_size % hp.accumulate:
+        raise UserError(f"accumulate={hp.accumulate} parts do not divide a batch of {hp.syncnet_batch_size}")
     if name == "expert":
         corpus = open_split(store, lists, "train", hp, "expert", span=hp.syncnet_min_gap)
         make_recipe, sampling = train_syncnet.how_to_train(hp, corpus)
         return make_recipe(hp, device), ExpertDataset(corpus, hp.img_size), sampling
+    train_wav2lip.check_settings(name, hp, vgg_path=None)
     corpus = open_split(store, lists, "train", hp, "generator")
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
     recipe = train_wav2lip.RECIPES[name](hp, expert, device)
-    return recipe, GeneratorDataset(corpus, hp.img_size), GeneratorSampling(corpus, hp.seed, hp.reference_min_gap)
+    sampling = train_wav2lip.sampling_of(corpus, hp, hp.reference_candidates)
+    return recipe, GeneratorDataset(corpus, hp.img_size), sampling
 
 
 def made_up(folder: Path) -> tuple[Path, Path]:

@@ -39,21 +39,32 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def faces(self, clip: int, start: int) -> np.ndarray:
         """uint8 (T, img_size, img_size, 3) BGR."""
-        whole = self._decoded.get(clip)
-        if whole is None and self._fits(clip):
-            whole = self._decoded[clip] = self._resized(self.clip(clip).read(0, self.clip(clip).frames))
-        if whole is not None:
-            return whole[start : start + self.alignment.T]
-        return self._resized(self.clip(clip).read(start, self.alignment.T))
+        return self.frames(clip, start, self.alignment.T)
+
+    def frames(self, clip: int, start: int, count: int) -> np.ndarray:
+        """As `faces`, any number of frames."""
+        if clip not in self._decoded and self._fits(clip):
+            first, end = self._stretch(clip)
+            self._decoded[clip] = self._resized(self.clip(clip).read(first, end - first))
+        if clip in self._decoded:
+            start -= self._stretch(clip)[0]
+            return self._decoded[clip][start : start + count]
+        return self._resized(self.clip(clip).read(start, count))
+
+    def _stretch(self, clip: int) -> tuple[int, int]:
+        """From the first frame that a window may show to the last, which may hold some that none shows."""
+        windows = self.corpus.windows[clip]
+        return windows[0][0], windows[-1][1] - 1 + self.alignment.T
 
     def _fits(self, clip: int) -> bool:
-        """Whether all faces of the clip may stay decoded; if so, their room is taken."""
-        if not self._room or self.corpus.is_official:
+        """Whether the faces of the clip may stay decoded; if so, their room is taken."""
+        first, end = self._stretch(clip)
+        has_gaps = len(self.corpus.windows[clip]) > 1  # frames without a face, which are not there or may be damaged
+        size = (end - first) * self.img_size**2 * 3
+        if has_gaps or size > self._room:
             return False
-        size = self.clip(clip).frames * self.img_size**2 * 3
-        fits = size <= self._room
-        self._room -= size if fits else 0
-        return fits
+        self._room -= size
+        return True
 
     def _resized(self, faces: np.ndarray) -> np.ndarray:
         if faces.shape[1] == self.img_size:
@@ -90,10 +101,14 @@ class WindowDataset(torch.utils.data.Dataset):
         return mel
 
     def _forget(self) -> None:
-        self._open, self._decoded, self._room = None, {}, int(self.corpus.hp.face_cache_gb * 1e9)
+        self._open, self._decoded, self._room = None, {}, self.corpus.hp.face_cache_gb * 1e9
 
     def __getstate__(self):
-        return {**self.__dict__, "_open": None, "_decoded": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_decoded", "_room")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._forget()
 
 
 class ExpertDataset(WindowDataset):
@@ -113,27 +128,31 @@ class GeneratorDataset(WindowDataset):
     """dataset[GeneratorDraw] -> target, reference uint8 (T, H, W, 3), mel (80, 16), frame_mels (T, 80, 16), clip."""
 
     def __getitem__(self, draw: GeneratorDraw) -> dict:
-        target = self.faces(draw.clip, draw.target)
-        references = [self.faces(draw.clip, start) for start in draw.references]
         return {
-            "target": target,
-            "reference": references[0] if len(references) == 1 else fittest(target, references),
+            "target": self.faces(draw.clip, draw.target),
+            "reference": self.faces(draw.clip, self._reference(draw)),
             "mel": self.expert_mel(draw.clip, draw.target),
             "frame_mels": self.frame_mels(draw.clip, draw.target),
             "clip": draw.clip,
         }
 
+    def _reference(self, draw: GeneratorDraw) -> int:
+        if len(draw.references) == 1:
+            return draw.references[0]
+        middle = self.alignment.T // 2
+        target, *others = (self.frames(draw.clip, start + middle, 1)[0] for start in (draw.target, *draw.references))
+        return draw.references[fittest(target, others)]
 
-def fittest(target: np.ndarray, references: list[np.ndarray]) -> np.ndarray:
-    """The reference with the most different mouth among the half of them whose pose is most like the target's.
 
-    Each uint8 (T, H, W, 3). Such a reference tells nothing of the mouth that is to be drawn and needs no turning; half
-    is what MuseTalk (Zhang et al. 2024, arXiv 2410.10122) found best. Pose is compared by the upper halves of the
-    middle frames, mouths by the lower ones.
+def fittest(target: np.ndarray, references: list[np.ndarray]) -> int:
+    """Which reference has the most different mouth among the half of them whose pose is most like the target's.
+
+    Faces uint8 (H, W, 3). Such a reference needs no turning and tells nothing of the mouth that is to be drawn; after
+    MuseTalk (Zhang et al. 2024, arXiv 2410.10122), which samples by landmarks. Here pose is compared by the upper
+    halves, mouths by the lower ones.
     """
-    middles = (window[len(window) // 2] for window in (target, *references))
-    small = np.stack([cv2.resize(middle, (24, 24), interpolation=cv2.INTER_AREA) for middle in middles]).astype(float)
-    differences = np.abs(small[1:] - small[0])
+    small = np.stack([cv2.resize(face, (24, 24), interpolation=cv2.INTER_AREA) for face in (target, *references)])
+    differences = np.abs(small[1:].astype(float) - small[0])
     pose, mouth = differences[:, :12].mean(axis=(1, 2, 3)), differences[:, 12:].mean(axis=(1, 2, 3))
-    alike = np.argsort(pose, kind="stable")[: (len(references) + 1) // 2]
-    return references[alike[mouth[alike].argmax()]]
+    alike = np.argsort(pose, kind="stable")[: max(2, (len(references) + 1) // 2)]
+    return int(alike[mouth[alike].argmax()])

@@ -33,12 +33,12 @@ def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_pat
             f"{root}: data of the official layout cannot keep offsets: make a clip store with preprocess.py"
         )
     rows = {row.clip: row for row in manifest.read(root).values()}
-    clips = {name: corpus.open(i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
+    clips = {name: (corpus, i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
     curves, damaged = {}, {}
-    for name, clip in tqdm(clips.items(), desc="measuring offsets", unit="clip", disable=None):
+    for name, (corpus, i) in tqdm(clips.items(), desc="measuring offsets", unit="clip", disable=None):
         run = max(rows[name].runs, key=lambda run: run[1] - run[0])
         try:
-            curves[name] = judged_agreement(judge, clip, run, hp, MEASURED_FRAMES)
+            curves[name] = judged_agreement(judge, corpus.open(i), run, hp, MEASURED_FRAMES)
         except UserError as reason:
             damaged[name] = str(reason)
 

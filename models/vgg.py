@@ -18,11 +18,12 @@ class VggFeatures(nn.Module):
     def __init__(self, path: str | Path):
         """path: torchvision's weights of VGG16, vgg16-397923af.pth. CheckpointError where it is something else."""
         super().__init__()
-        self.layers = vgg16(weights=None).features[: LAYERS[-1] + 1]
+        with torch.device("meta"):  # initial weights would be drawn for nothing, and from the run's own random numbers
+            self.layers = vgg16(weights=None).features[: LAYERS[-1] + 1]
         weights = read_checkpoint(path)
         held = {key.removeprefix("features."): value for key, value in weights.items() if key.startswith("features.")}
         try:
-            self.layers.load_state_dict({key: held[key] for key in self.layers.state_dict()})
+            self.layers.load_state_dict({key: held[key] for key in self.layers.state_dict()}, assign=True)
         except (KeyError, RuntimeError):
             raise CheckpointError(
                 f"{path} holds no weights of VGG16: download torchvision's vgg16-397923af.pth"

@@ -52,14 +52,15 @@ def test_blurring_keeps_the_mean_and_loses_detail():
 
 def test_speech_changes_its_level_and_tilt_and_nothing_else():
     mel = torch.randn(6, 80, 16)
-    change = augment_speech(mel, torch.Generator().manual_seed(3), 0.5) - mel
+    change = augment_speech(mel, torch.Generator().manual_seed(3), 0.5, 99) - mel
     assert torch.allclose(change, change[:, :, :1].expand_as(change), atol=1e-5)  # alike in all columns
     steps = change[:, 1:, 0] - change[:, :-1, 0]
     assert torch.allclose(steps, steps[:, :1].expand_as(steps), atol=1e-4)  # a line over the bands
     assert change.abs().max() <= 1.0
     assert change.mean(dim=(1, 2)).std() > 0.1
-    halves = [augment_speech(mel[i * 3 :][:3], torch.Generator().manual_seed(3), 0.5, (i, 2)) for i in (0, 1)]
+    halves = [augment_speech(mel[i * 3 :][:3], torch.Generator().manual_seed(3), 0.5, 99, (i, 2)) for i in (0, 1)]
     assert torch.allclose(torch.cat(halves), mel + change, atol=1e-6)
+    assert augment_speech(4 * mel, torch.Generator().manual_seed(3), 0.5, 4).abs().max() == 4  # as every mel is clipped
 
 
 def test_faces_are_stretched_downwards_all_frames_alike():

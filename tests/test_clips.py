@@ -316,16 +316,17 @@ def test_candidates_for_the_reference_keep_their_distance_and_the_first_stays_th
 
 
 def test_the_fittest_reference_has_the_targets_pose_and_another_mouth():
-    def window(pose: int, mouth: int) -> np.ndarray:
-        frames = np.full((5, 96, 96, 3), pose, np.uint8)
-        frames[:, 48:] = mouth
-        return frames
+    def face(pose: int, mouth: int) -> np.ndarray:
+        picture = np.full((96, 96, 3), pose, np.uint8)
+        picture[48:] = mouth
+        return picture
 
-    target = window(100, 50)
-    alike, alike_other_mouth = window(102, 55), window(103, 200)
-    turned, turned_other_mouth = window(180, 50), window(190, 250)
-    found = fittest(target, [turned_other_mouth, alike, alike_other_mouth, turned])
-    assert np.array_equal(found, alike_other_mouth)
+    target = face(100, 50)
+    alike, alike_other_mouth = face(102, 55), face(103, 200)
+    turned, turned_other_mouth = face(180, 50), face(190, 250)
+    assert fittest(target, [turned_other_mouth, alike, alike_other_mouth, turned]) == 2
+    assert fittest(target, [alike, alike_other_mouth]) == 1
+    assert fittest(target, [alike_other_mouth, turned_other_mouth, alike]) == 0
 
 
 def test_a_sample_shows_the_fittest_of_its_candidates(store):
@@ -333,8 +334,9 @@ def test_a_sample_shows_the_fittest_of_its_candidates(store):
     dataset = GeneratorDataset(corpus, 96)
     draw = GeneratorSampling(corpus, 0, 10, candidates=4)(0, 3)
     sample = dataset[draw]
-    windows = [dataset.faces(draw.clip, start) for start in draw.references]
-    assert np.array_equal(sample["reference"], fittest(sample["target"], windows))
+    middles = [dataset.faces(draw.clip, start)[2] for start in (draw.target, *draw.references)]
+    fit = draw.references[fittest(middles[0], middles[1:])]
+    assert np.array_equal(sample["reference"], dataset.faces(draw.clip, fit))
 
 
 @pytest.mark.parametrize("gigabytes", [1.0, 40 * 96 * 96 * 3 * 1.5 / 1e9])  # for all clips, and for one of them
@@ -345,7 +347,10 @@ def test_faces_kept_decoded_are_the_same(store, gigabytes):
     assert all(np.array_equal(plain[draw]["faces"], kept[draw]["faces"]) for draw in draws)
     assert len(kept._decoded) == (8 if gigabytes == 1 else 1)
     assert not plain._decoded
-    assert not pickle.loads(pickle.dumps(kept))._decoded  # loader processes start with nothing
+    copy = pickle.loads(pickle.dumps(kept))  # as in loader processes, which start with nothing and all the room
+    assert not copy._decoded
+    assert np.array_equal(copy[draws[0]]["faces"], plain[draws[0]]["faces"])
+    assert len(copy._decoded) == 1
 
 
 def test_the_exact_cut_lies_between_columns(store):

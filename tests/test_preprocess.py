@@ -241,5 +241,27 @@ def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"video")
     future = Future()
     future.set_exception(BrokenProcessPool("All workers expired"))
-    with pytest.raises(UserError, match="no worker process stays alive.*lower preprocess_workers"):
+    with pytest.raises(UserError, match="the worker processes died.*lower preprocess_workers"):
         preprocess.outcome(future, "a.mp4", "a", tmp_path, HParams())
+
+
+def test_workers_that_cannot_start_end_the_run_in_one_line(tmp_path):
+    # As when memory is short, or in a script without the line `if __name__ == "__main__"`.
+    for i in range(4):
+        write_video(tmp_path / f"videos/id{i}/a.mp4")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "if __name__ != '__main__':\n"
+        "    os._exit(1)\n"
+        f"sys.path.insert(0, {str(Path(preprocess.__file__).parent)!r})\n"
+        "import preprocess\n"
+        "from errors import run_script\n"
+        "run_script(preprocess.main)\n"
+    )
+    flags = ["--data_root", str(tmp_path / "videos"), "--preprocessed_root", str(tmp_path / "store")]
+    flags += ["--filelists", str(tmp_path / "lists"), "--ngpu", "0", "--hparams", "face_detector=full"]
+    done = subprocess.run([sys.executable, str(script), *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: the worker processes died")
+    assert not manifest.read(tmp_path / "store")

@@ -217,6 +217,15 @@ def test_weight_decay_shrinks_weights_beside_adam():
     assert weight_after_a_step(0.5) == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1)
 
 
+def test_hparams_decide_over_the_optimizer_of_a_resumed_run(store, tmp_path, capsys):
+    train_expert(store, tmp_path / "run", 1)
+    hp = f"{EXPERT},syncnet_weight_decay=0.1,syncnet_beta1=0.5"
+    train_expert(store, tmp_path / "run", 2, "--resume", hp=hp)
+    assert "syncnet_weight_decay: 0.0 -> 0.1" in capsys.readouterr().out
+    (group,) = at_step(tmp_path / "run", 2)["optimizers"]["expert"]["param_groups"]
+    assert (group["weight_decay"], group["betas"][0]) == (0.1, 0.5)
+
+
 def test_speed_counts_waiting_and_working_since_it_was_last_asked():
     speed = Speed(torch.device("cpu"))
     assert speed.take() == {}

@@ -111,7 +111,11 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
             weights = saved["networks"].get(name) or saved["networks"][name.removesuffix("_ema")]
             network.load_state_dict(weights)
         for name, optimizer in recipe.optimizers.items():
+            # hparams decide on these, not the run before
+            asked = [{key: group[key] for key in ("betas", "weight_decay")} for group in optimizer.param_groups]
             optimizer.load_state_dict(saved["optimizers"][name])
+            for group, settings in zip(optimizer.param_groups, asked, strict=True):
+                group.update(settings)
         recipe.load_state_dict(saved["recipe"])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]

@@ -34,7 +34,7 @@ def evaluation_batches(dataset, sampling, count: int, batch_size: int, workers: 
         distributed.rank() :: distributed.ranks()
     ]
     # A few thousand frames are read sooner than worker processes start.
-    workers = workers if count >= WORTH_WORKERS else 0
+    workers = workers if len(groups) * batch_size >= WORTH_WORKERS else 0
     loader = DataLoader(
         dataset, batch_sampler=groups, num_workers=workers, worker_init_fn=_start_worker if workers else None
     )

@@ -68,7 +68,7 @@ def train(
     rate_at(step): the factor on all learning rates, see schedule.py.
     on_nonfinite(step, batch): values for the curves in place of a step's that could not be taken, or raises.
     watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
-    show(step): more to look at than the recipe's sample images, as often as those.
+    show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """

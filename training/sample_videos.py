@@ -8,7 +8,6 @@ from torch.utils.data import default_collate
 
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorDraw
-from training import distributed
 from video import VideoWriter
 
 SECONDS = 4  # at most, of a clip
@@ -21,7 +20,7 @@ class SampleVideos:
     def __init__(self, recipe, dataset: GeneratorDataset, folder: Path, device: torch.device, count: int):
         """recipe: a GeneratorRecipe. As in inference, the frame to redraw is its own reference, but for a still."""
         self.recipe, self.dataset, self.folder, self.device = recipe, dataset, Path(folder), device
-        self.count = min(count, len(dataset.corpus)) if distributed.is_first() else 0
+        self.count = min(count, len(dataset.corpus))
 
     @torch.no_grad()
     def __call__(self, step: int) -> None:

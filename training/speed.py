@@ -19,7 +19,7 @@ class Speed:
         self._worked += worked
 
     def take(self) -> dict[str, float]:
-        """samples_per_second of all processes, share_waiting_for_data, and gpu_memory_gib, the most it ever took."""
+        """samples_per_second of all processes, share_waiting_for_data, and gpu_memory_gib, the most so far."""
         seconds = self._waited + self._worked
         if not seconds:
             return {}

@@ -97,7 +97,9 @@ class ExpertRecipe(Recipe):
             hp.syncnet_blur,
             piece,
         )
-        mel = augment_speech(part["mel"], rng, hp.syncnet_speech_gain, piece) if hp.syncnet_speech_gain else part["mel"]
+        mel = part["mel"]
+        if hp.syncnet_speech_gain:
+            mel = augment_speech(mel, rng, hp.syncnet_speech_gain, hp.max_abs_value, piece)
         speech, face = self.expert(mel.unsqueeze(1), expert_faces(faces))
         return face, speech
 

@@ -85,7 +85,8 @@ class GeneratorRecipe(Recipe):
         """
         truth, reference = to_float(batch["target"]), to_float(batch["reference"])
         if self.hp.chin_jitter and piece:
-            rng = torch.Generator().manual_seed(self.hp.seed * 1_000_003 + self.steps)
+            # 7: not the numbers that decide on other things of this step
+            rng = torch.Generator().manual_seed((self.hp.seed + 7) * 1_000_003 + self.steps)
             truth, reference = (stretch_down(f, rng, self.hp.chin_jitter, piece) for f in (truth, reference))
         faces = generator_faces(truth, reference, self.hp.mask_top)
         return truth, faces, generator(batch["frame_mels"].unsqueeze(2), faces).float()
