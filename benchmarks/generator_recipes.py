@@ -67,6 +67,7 @@ def parse_args(argv):
     parser.add_argument("--data_root", metavar="DIR", required=True, help="clip store")
     parser.add_argument("--filelists", metavar="DIR", default="filelists", help="(%(default)s)")
     parser.add_argument("--syncnet_checkpoint_path", metavar="FILE", required=True, help="the expert that teaches")
+    parser.add_argument("--vgg_checkpoint_path", metavar="FILE", help="for rows with a perceptual_wt")
     parser.add_argument("--judge_path", metavar="FILE", required=True, help="another expert, that measures")
     parser.add_argument("--outdir", metavar="DIR", default="results/generator_recipes", help="(%(default)s)")
     parser.add_argument("--seeds", metavar="N", type=int, nargs="+", default=[0], help="(%(default)s)")
@@ -98,8 +99,10 @@ def train(folder: Path, recipe: str, overrides: str, seed: int, args) -> hparams
     done = max(found, default=0)
     if done < steps:
         data = ["--data_root", args.data_root, "--filelists", args.filelists, "--checkpoint_dir", str(folder)]
-        teacher = ["--syncnet_checkpoint_path", args.syncnet_checkpoint_path, "--recipe", recipe]
-        train_wav2lip.main([*data, *teacher, "--hparams", settings, *(["--resume"] if done else [])])
+        teachers = ["--syncnet_checkpoint_path", args.syncnet_checkpoint_path, "--recipe", recipe]
+        if hp.perceptual_wt and args.vgg_checkpoint_path:
+            teachers += ["--vgg_checkpoint_path", args.vgg_checkpoint_path]
+        train_wav2lip.main([*data, *teachers, "--hparams", settings, *(["--resume"] if done else [])])
     return hp
 
 
