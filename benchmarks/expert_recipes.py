@@ -5,7 +5,8 @@
         default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
 
 A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. Without --data_root it makes
-a toy corpus harder than the demo's: noise, head motion, lighting; a fifth of the identities is held out.
+a toy corpus harder than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a
+fifth of the identities is held out.
 Runs that are finished are not repeated, interrupted ones begin anew: name the same --outdir.
 """
 
@@ -33,7 +34,7 @@ from toy import ToyStyle, make_toy_corpus
 from training.checkpoint import found_in
 from training.plot import read_events
 
-HARD = ToyStyle(noise=1.0, head_motion=1.0, lighting=1.0)
+HARD = {"noise": 1.0, "head_motion": 1.0, "lighting": 1.0}
 TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS = 50, 2, 4.0
 TOY_HPARAMS = "face_detector=dlib,val_share=0.2,test_share=0"
 # what a small study needs: narrow networks, evaluations often enough for a curve, in this process
@@ -60,7 +61,7 @@ def main(argv=None):
     args = parse_args(argv)
     recipes = dict(recipe_of(text, args.hparams) for text in args.recipes)
     out = Path(args.outdir)
-    data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out)
+    data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out, args.mumbling)
     runs = {}
     for seed in args.seeds:  # seeds outside: cut short, every recipe has been run as often
         for name, (preset, overrides) in recipes.items():
@@ -80,6 +81,7 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", metavar="RECIPE", nargs="+", help='default, a preset, or "NAME: hparams"')
     parser.add_argument("--data_root", metavar="DIR", help="clip store (a toy corpus)")
+    parser.add_argument("--mumbling", metavar="X", type=float, default=0.0, help="of the toy corpus (%(default)s)")
     parser.add_argument(
         "--filelists", metavar="DIR", default="filelists", help="its train.txt and val.txt (%(default)s)"
     )
@@ -101,11 +103,13 @@ def recipe_of(text: str, of_all: str) -> tuple[str, tuple[str | None, str]]:
     return name, (None if name == "default" else name, of_all)
 
 
-def toy_store(out: Path) -> tuple[Path, Path]:
+def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:
     """Store and lists of the hard toy corpus; made once."""
     store, lists = out / "toy_store", out / "toy_lists"
     if not (lists / "val.txt").exists():
-        make_toy_corpus(out / "toy_corpus", TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS, style=HARD)
+        make_toy_corpus(
+            out / "toy_corpus", TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS, style=ToyStyle(**HARD, mumbling=mumbling)
+        )
         data = ["--data_root", str(out / "toy_corpus"), "--preprocessed_root", str(store), "--filelists", str(lists)]
         preprocess.main([*data, "--hparams", TOY_HPARAMS])
     return store, lists

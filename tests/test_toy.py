@@ -104,10 +104,16 @@ def test_a_face_detector_finds_every_identity(style):
 def test_a_style_changes_only_what_it_names(clip):
     still, _ = make_toy_clip(3, 1, 0.4)
     np.testing.assert_array_equal(still[:2], make_toy_clip(3, 1, 0.4, ToyStyle())[0][:2])
-    for field in ("noise", "head_motion", "lighting"):
+    for field in ("noise", "head_motion", "lighting", "mumbling"):
         frames, speech = make_toy_clip(3, 1, 0.4, ToyStyle(**{field: 0.5}))
         assert not np.array_equal(frames, still), field
         assert np.array_equal(speech, make_toy_speech(3, 1, 0.4)) == (field != "noise")
+
+
+def test_a_mumbling_mouth_moves_less(clip):
+    plain, mumbling = (make_toy_clip(3, 1, 2.0, ToyStyle(mumbling=amount))[0].astype(float) for amount in (0, 1))
+    moves = [np.abs(np.diff(frames, axis=0)).max(axis=0).mean() for frames in (plain, mumbling)]
+    assert 0.2 * moves[0] < moves[1] < 0.8 * moves[0]
 
 
 def test_a_corpus_is_a_folder_of_videos_per_identity(tmp_path):

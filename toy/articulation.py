@@ -15,11 +15,13 @@ class Gestures(NamedTuple):
     """The state of mouth and voice, each field a number or an array (n,) of one per moment, in [0, 1]."""
 
     opening: np.ndarray  # of the jaw: 0 = lips closed, 1 = as open as speech goes
-    rounding: np.ndarray  # of the lips: 0 = spread, 0.4 = at rest, 1 = pursed
+    rounding: np.ndarray  # of the lips: 0 = spread, AT_REST = at rest, 1 = pursed
     voicing: np.ndarray  # strength of the voice's pulses
     frication: np.ndarray  # strength of the hiss
     loudness: np.ndarray  # of the whole
 
+
+AT_REST = 0.4  # rounding of the lips that do nothing
 
 VOWELS = {
     "a": Gestures(1.00, 0.35, 1, 0, 1.00),

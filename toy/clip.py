@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hparams import HParams
-from toy.articulation import Gestures, Track, make_track
+from toy.articulation import AT_REST, Gestures, Track, make_track
 from toy.canvas import FRAME_PX
 from toy.face import Face, Pose
 from toy.looks import ToyStyle, make_looks
@@ -68,8 +68,10 @@ def draw_frames(identity_seed: int, clip_seed: int, seconds: float, style: ToySt
     blinks = eye_blinks(stream(BLINKS, *seeds), times_s)
     lights = light(stream(LIGHT, *seeds), times_s, style.lighting)
     grain = stream(GRAIN, *seeds)
+    reach = 1 - 0.7 * style.mumbling
+    openings, roundings = reach * gestures.opening, AT_REST + reach * (gestures.rounding - AT_REST)
     for opening, rounding, pose, blink, (brightness, tilt) in zip(
-        gestures.opening, gestures.rounding, poses, blinks, lights, strict=True
+        openings, roundings, poses, blinks, lights, strict=True
     ):
         frame = face.render(opening, rounding, blink, pose)
         if style.lighting:
