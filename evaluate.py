@@ -28,7 +28,7 @@ from errors import UserError, run_script
 from evaluation import ExpertJudge, SyncNetV2Judge, format_table, score_video, write_json
 from evaluation.lse import SAMPLE_RATE, VSHIFT
 from faces import make_detector
-from models import load_expert, load_syncnet_v2, read_checkpoint, usable_device
+from models import load_expert, load_syncnet_v2, trained_with, usable_device
 
 
 def main(argv=None) -> int:
@@ -103,8 +103,7 @@ def load_judge(args, device: torch.device) -> SyncNetV2Judge | ExpertJudge:
     if args.syncnet_path:
         return SyncNetV2Judge(load_syncnet_v2(args.syncnet_path, device), device)
     # The sound and the window are those the expert was trained with, whatever --hparams says; official files have none.
-    trained_with = hparams.from_dict(read_checkpoint(args.expert_path).get("hparams", {}))
-    return ExpertJudge(load_expert(args.expert_path, device), trained_with, device)
+    return ExpertJudge(load_expert(args.expert_path, device), trained_with(args.expert_path), device)
 
 
 def frame_rate_notes(scores, judge) -> list[str]:

@@ -75,29 +75,19 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def expert_mel(self, clip: int, start: int) -> np.ndarray:
         """float32 (80, expert_mel_steps) for the window of frames start … + T - 1."""
-        start += self.late(clip)
-        first, columns = self.alignment.expert_start(start), self.alignment.expert_mel_steps
-        mel = self._slice(clip, first, columns)
-        late = float(self.alignment.expert_time(start) - first)
-        if self.corpus.hp.syncnet_mel_cut == "nearest" or not late:
-            return mel
-        # the window begins between two columns, and so do all of its columns
-        whole = self.clip(clip).mel
-        following = whole[:, np.minimum(np.arange(first + 1, first + 1 + columns), whole.shape[1] - 1)]
-        return (1 - np.float32(late)) * mel + np.float32(late) * following
+        mel = self.alignment.expert_mel(self.clip(clip).mel, start + self.late(clip))
+        return self._whole(clip, mel, self.alignment.expert_mel_steps)
 
     def frame_mels(self, clip: int, start: int) -> np.ndarray:
         """float32 (T, 80, mel_steps): what the generator hears of each of those frames."""
         start += self.late(clip)
+        mel, columns = self.clip(clip).mel, self.alignment.mel_steps
         starts = map(self.alignment.generator_start, range(start, start + self.alignment.T))
-        return np.stack([self._slice(clip, column, self.alignment.mel_steps) for column in starts])
+        return np.stack([self._whole(clip, mel[:, first : first + columns], columns) for first in starts])
 
-    def _slice(self, clip: int, column: int, columns: int) -> np.ndarray:
-        mel = self.clip(clip).mel[:, column : column + columns]
+    def _whole(self, clip: int, mel: np.ndarray, columns: int) -> np.ndarray:
         if mel.shape[1] != columns:
-            raise UserError(
-                f"{self.corpus.names[clip]}: its sound ends before column {column}: preprocess the clip again"
-            )
+            raise UserError(f"{self.corpus.names[clip]}: its sound ends too soon: preprocess the clip again")
         return mel
 
     def _forget(self) -> None:

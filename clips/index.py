@@ -12,6 +12,8 @@ network was trained on.
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from hparams import HParams
 
 Ranges = list[tuple[int, int]]  # each [first, last + 1)
@@ -37,18 +39,26 @@ class Alignment:
     T: int
     mel_steps: int
     expert_mel_steps: int
+    cuts_exactly: bool = False  # the expert's slices, between columns; else at the column before
 
     @classmethod
     def of(cls, hp: HParams) -> "Alignment":
-        return cls(hp.fps, hp.sample_rate / hp.hop_size, hp.syncnet_T, hp.syncnet_mel_step_size, hp.expert_mel_steps)
+        mel_rate, cuts_exactly = hp.sample_rate / hp.hop_size, hp.syncnet_mel_cut == "exact"
+        return cls(hp.fps, mel_rate, hp.syncnet_T, hp.syncnet_mel_step_size, hp.expert_mel_steps, cuts_exactly)
 
     def expert_start(self, first_frame: int) -> int:
         """First mel column for the window of frames first_frame … + T - 1 [official color_syncnet_train.py]."""
         return mel_start(first_frame, self.fps, self.mel_rate)
 
-    def expert_time(self, first_frame: int) -> Fraction:
-        """What expert_start rounds down: where that window begins, in mel columns."""
-        return Fraction(self.mel_rate) * first_frame / self.fps
+    def expert_mel(self, mel: np.ndarray, first_frame: int) -> np.ndarray:
+        """The slice of mel (80, S) for the window of frames first_frame …: (80, expert_mel_steps), fewer at the end."""
+        first = self.expert_start(first_frame)
+        columns = mel[:, first : first + self.expert_mel_steps]
+        late = np.float32(Fraction(self.mel_rate) * first_frame / self.fps - first)  # 0, 0.2 … 0.8
+        if not self.cuts_exactly or not late:
+            return columns
+        following = np.minimum(np.arange(first + 1, first + 1 + columns.shape[1]), mel.shape[1] - 1)
+        return (1 - late) * columns + late * mel[:, following]
 
     def generator_start(self, frame: int, fps: float | None = None) -> int:
         """First mel column for one frame of the generator, one training frame early [official wav2lip_train.py].

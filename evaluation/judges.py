@@ -99,10 +99,9 @@ class ExpertJudge:
 
     def embed(self, frames: Iterable[np.ndarray], speech: np.ndarray) -> Features:
         mel = melspectrogram(speech, self.hp)  # (80, columns)
-        columns = self.hp.expert_mel_steps
-        starts = map(Alignment.of(self.hp).expert_start, count())
-        starts = takewhile(lambda start: start + columns <= mel.shape[1], starts)
-        speech_windows = (mel[:, i : i + columns] for i in starts)
+        alignment = Alignment.of(self.hp)
+        speech_windows = (alignment.expert_mel(mel, first_frame) for first_frame in count())
+        speech_windows = takewhile(lambda window: window.shape[1] == self.hp.expert_mel_steps, speech_windows)
 
         lip_windows = sliding(frames, self.hp.syncnet_T)
         face, audio = embed_pairs(self._embed_batch, zip(lip_windows, speech_windows, strict=False))

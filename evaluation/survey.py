@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-import hparams
 from clips import filelists, manifest, official
 from clips.corpus import Corpus, open_split
 from clips.index import Alignment
@@ -24,7 +23,7 @@ from evaluation.judges import ExpertJudge
 from evaluation.lip_lag import EXPERT, LOUDNESS, VSHIFT, Lags, corrected
 from evaluation.lse import shift_distances
 from hparams import HParams
-from models import load_expert, read_checkpoint
+from models import load_expert, trained_with
 
 SAMPLED_CLIPS = 2000  # examined closely; some minutes on two cores
 JUDGED_CLIPS, JUDGED_FRAMES = 100, 100  # through the expert, if there is one
@@ -51,8 +50,7 @@ class Survey:
 
 def load_judge(path: str, device: str) -> ExpertJudge:
     # The sound and the window it was trained with, whatever --hparams says; official files have none.
-    trained_with = hparams.from_dict(read_checkpoint(path).get("hparams", {}))
-    return ExpertJudge(load_expert(path, device), trained_with, device)
+    return ExpertJudge(load_expert(path, device), trained_with(path), device)
 
 
 def open_splits(root, lists, hp: HParams) -> dict[str, Corpus]:

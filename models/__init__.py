@@ -11,6 +11,7 @@ from models.loading import (
     load_generator,
     load_syncnet_v2,
     load_visual_discriminator,
+    trained_with,
 )
 from models.speech2vid import Speech2VidGenerator
 from models.speech_encoder import as_generators
@@ -33,6 +34,7 @@ __all__ = [
     "load_syncnet_v2",
     "load_visual_discriminator",
     "read_checkpoint",
+    "trained_with",
     "usable_device",
     "write_checkpoint",
 ]

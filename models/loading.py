@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from hparams import HParams, from_dict
 from models.blocks import EXTRA_STRIDES, WIDEST
 from models.expert import SyncNetExpert
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
@@ -49,6 +50,11 @@ def load_visual_discriminator(path: str | Path, device: str = "cpu") -> VisualDi
 def load_syncnet_v2(path: str | Path, device: str = "cpu") -> SyncNetV2:
     """Chung's SyncNet in `path` (syncnet_v2.model); as load_generator."""
     return load("syncnet_v2", path, device)
+
+
+def trained_with(path: str | Path) -> HParams:
+    """The hparams that the network in `path` was trained with; this file's, where it does not say, as official ones."""
+    return from_dict(read_checkpoint(path).get("hparams", {}))
 
 
 def export_official(network: nn.Module, path: str | Path, hparams: dict | None = None) -> None:

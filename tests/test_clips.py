@@ -359,3 +359,7 @@ def test_the_exact_cut_lies_between_columns(store):
     mel = dataset.clip(0).mel
     assert np.array_equal(dataset.expert_mel(0, 5), mel[:, 16:32])  # 5 frames are 16 columns
     assert np.allclose(dataset.expert_mel(0, 6), 0.8 * mel[:, 19:35] + 0.2 * mel[:, 20:36], atol=1e-5)  # 19.2
+    # at the end of the sound, where there is no column to go to
+    alignment = Alignment.of(hp)
+    assert np.allclose(alignment.expert_mel(mel[:, :35], 6)[:, -1], mel[:, 34], atol=1e-5)
+    assert alignment.expert_mel(mel[:, :34], 6).shape == (80, 15)

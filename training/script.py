@@ -12,7 +12,7 @@ import torch
 import hparams
 from clips.corpus import Corpus
 from errors import UserError
-from models import usable_device
+from models import trained_with, usable_device
 from training import checkpoint, distributed
 from training.data import evaluation_batches, training_batches
 from training.guards import NonFiniteSteps
@@ -67,6 +67,13 @@ def describe(split: str, corpus: Corpus) -> None:
     if corpus.skipped:
         name, reason = next(iter(corpus.skipped.items()))
         print(f"{split}: {len(corpus.skipped)} listed clips are not used, e.g. {name}: {reason}")
+
+
+def refuse_other_cut(path: str | Path, hp: hparams.HParams) -> None:
+    """UserError where the expert in `path` has learnt on speech that begins elsewhere than hparams say."""
+    cut = trained_with(path).syncnet_mel_cut
+    if cut != hp.syncnet_mel_cut:
+        raise UserError(f"{path}: its expert was trained with syncnet_mel_cut={cut}: set it in hparams.py too")
 
 
 def restore(args, recipe, hp: hparams.HParams, corpus: Corpus, load_weights) -> int:
