@@ -102,6 +102,9 @@ class HParams:
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
+    syncnet_augment_steps: int = (
+        0  # steps over which shift, colour and blur grow from 0; 0 = whole from the start [ours]
+    )
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -190,6 +193,7 @@ RANGES = {
     "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),
+    "syncnet_augment_steps": (0, INF),
     "syncnet_first_gap": (0, INF),
     "syncnet_speech_gain": (0, 4),
     "syncnet_flip": (0, 1),

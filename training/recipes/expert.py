@@ -88,13 +88,15 @@ class ExpertRecipe(Recipe):
         hp = self.hp
         # Seeded by the step: what is drawn does not depend on what was drawn before.
         rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
+        # Changed faces make the first steps towards the mouth much harder, so the changes grow from nothing.
+        grown = min(1.0, self.steps / hp.syncnet_augment_steps) if hp.syncnet_augment_steps else 1.0
         faces = augment(
             to_float(part["faces"]),
             rng,
             hp.syncnet_flip,
-            hp.syncnet_shift_px,
-            hp.syncnet_colour,
-            hp.syncnet_blur,
+            round(grown * hp.syncnet_shift_px),
+            grown * hp.syncnet_colour,
+            grown * hp.syncnet_blur,
             piece,
         )
         mel = part["mel"]
