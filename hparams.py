@@ -65,7 +65,7 @@ class HParams:
     seed: int = 0  # decides initial weights and every sample drawn [ours]
     num_workers: int = 4  # loader processes; 0 = load in the training process [code: 16]
     face_cache_gb: float = 0.0  # GB of decoded faces kept in every loader process, and as much for val; 0 = none [ours]
-    precision: str = "fp32"  # fp32 | bf16: autocast of the networks, losses stay fp32; for GPUs [ours; code: fp32]
+    precision: str = "fp32"  # fp32 | bf16: autocast of the networks, losses stay fp32 [ours; code: fp32]
     compile: bool = False  # torch.compile: minutes at the start, then faster steps, for GPUs [ours]
     accumulate: int = 1  # parts a batch is worked through in when memory is short; each is normalised by itself [ours]
     clip_grad_norm: float = 0.0  # largest norm of a network's gradient; 0 = off [ours]
@@ -90,9 +90,7 @@ class HParams:
     syncnet_beta2: float = 0.999  # Adam [code]
     syncnet_nsteps: int = 100_000  # steps, then training ends [ours; authors: 45 million samples, 700_000 steps]
     syncnet_ema_decay: float = 0.0  # of the average of the weights that is evaluated and used; 0 = none [ours]
-    syncnet_weight_decay: float = (
-        0.0  # share of every weight taken off per step, times the learning rate [ours; code: 0]
-    )
+    syncnet_weight_decay: float = 0.0  # share taken off each weight, per step and learning rate [ours; code: 0]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_first_gap: int = 0  # multiway: frames, the gap starts as large and shrinks over half of training [ours]
@@ -102,9 +100,7 @@ class HParams:
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
-    syncnet_augment_steps: int = (
-        0  # steps over which shift, colour and blur grow from 0; 0 = whole from the start [ours]
-    )
+    syncnet_augment_growth: float = 0.5  # share of training over which shift, colour and blur grow from 0 [ours]
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -135,9 +131,7 @@ class HParams:
     mask_top: float = 0.5  # share of the height from which the target is masked; less hides cheeks too [paper: 0.5]
     reference_min_gap: int = 5  # frames between target and reference window where the clip allows it [ours; code: 1]
     reference_candidates: int = 1  # windows, of which one of like pose and other mouth is taken; 1 = random [ours]
-    chin_jitter: float = (
-        0.0  # share by which target and reference lose their lowest rows, each by chance, at most [ours]
-    )
+    chin_jitter: float = 0.0  # largest share of the lowest rows that target and reference lose by chance [ours]
     perceptual_wt: float = 0.0  # weight of the VGG loss beside L1, needs --vgg_checkpoint_path; 0 = off [ours]
     eval_interval: int = 3_000  # steps [code]
     checkpoint_interval: int = 3_000  # steps [code]
@@ -193,7 +187,7 @@ RANGES = {
     "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),
-    "syncnet_augment_steps": (0, INF),
+    "syncnet_augment_growth": (0, 1),
     "syncnet_first_gap": (0, INF),
     "syncnet_speech_gain": (0, 4),
     "syncnet_flip": (0, 1),
@@ -254,6 +248,7 @@ PRESETS = {
         disc_start_step=600,
         syncnet_batch_size=32,
         syncnet_warmup_steps=0,
+        syncnet_augment_growth=0,
         syncnet_min_gap=5,
         syncnet_eval_min_gap=5,
         syncnet_nsteps=900,

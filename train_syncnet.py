@@ -42,7 +42,7 @@ def main(argv=None):
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
-    train = open_corpus(args, "train", hp, hp.syncnet_min_gap)
+    train = open_corpus(args, "train", hp, max(hp.syncnet_min_gap, hp.syncnet_first_gap))
     val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
 

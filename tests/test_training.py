@@ -23,13 +23,16 @@ from training.checkpoint import Checkpoints
 from training.learner import Learner
 from training.loop import Evaluation, Intervals, train
 from training.monitor import Monitor
+from training.recipes import expert as expert_recipe
 from training.recipes.adversary import Adversary
 from training.recipes.expert import MultiwayExpertRecipe, negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.schedule import rate_at
 from training.speed import Speed
 
-CONSTANT = "syncnet_warmup_steps=0,syncnet_decay=none"  # runs are made longer on resuming, which changes a schedule
+CPU = torch.device("cpu")
+# Runs are made longer on resuming, which changes a schedule.
+CONSTANT = "syncnet_warmup_steps=0,syncnet_decay=none,syncnet_augment_growth=0"
 EXPERT = f"{TINY},{CONSTANT},syncnet_batch_size=4,syncnet_eval_windows=20,syncnet_eval_interval=2"
 EXPERT += ",syncnet_checkpoint_interval=2"
 GENERATOR = f"{TINY},batch_size=2,eval_windows=2,eval_interval=2,checkpoint_interval=2,sync_gate=inf"
@@ -193,7 +196,7 @@ def test_negatives_are_of_the_same_clip_and_at_least_the_gap_apart():
 
 def test_negatives_come_nearer_over_half_of_training():
     hp = resolve(overrides=f"{EXPERT},syncnet_first_gap=10,syncnet_min_gap=2,syncnet_nsteps=40")
-    recipe = MultiwayExpertRecipe(hp, torch.device("cpu"))
+    recipe = MultiwayExpertRecipe(hp, CPU)
     gaps = []
     for step in (0, 5, 10, 20, 39):
         recipe.steps = step
@@ -203,11 +206,24 @@ def test_negatives_come_nearer_over_half_of_training():
     assert recipe._min_gap() == recipe.hp.syncnet_min_gap
 
 
+def test_augmentation_grows_over_a_share_of_training(monkeypatch):
+    amounts = []
+    monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[:4]) or faces)
+    settings = f"{EXPERT},syncnet_nsteps=40,syncnet_flip=0.5,syncnet_shift_px=3,syncnet_colour=0.2,syncnet_blur=0.4"
+    batch = {"faces": random_batch()["target"], "mel": torch.randn(2, 80, 16)}
+    for growth, steps in ((0.5, (0, 10, 20, 39)), (0, (0,))):
+        recipe = MultiwayExpertRecipe(resolve(overrides=f"{settings},syncnet_augment_growth={growth}"), CPU)
+        for recipe.steps in steps:
+            recipe._embed(batch, (0, 1))
+    whole = (0.5, 3, 0.2, 0.4)
+    assert amounts == [(0.5, 0, 0.0, 0.0), (0.5, 2, 0.1, 0.2), whole, whole, whole]
+
+
 def test_weight_decay_shrinks_weights_beside_adam():
     def weight_after_a_step(decay: float) -> float:
         line = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.constant_(line.weight, 2.0)
-        learner = Learner(line, 0.1, (0.9, 0.999), resolve(), torch.device("cpu"), weight_decay=decay)
+        learner = Learner(line, 0.1, (0.9, 0.999), resolve(), CPU, weight_decay=decay)
         learner.zero_grad()
         learner(torch.ones(1, 1)).sum().backward()
         learner.step(0)
@@ -227,7 +243,7 @@ def test_hparams_decide_over_the_optimizer_of_a_resumed_run(store, tmp_path, cap
 
 
 def test_speed_counts_waiting_and_working_since_it_was_last_asked():
-    speed = Speed(torch.device("cpu"))
+    speed = Speed(CPU)
     assert speed.take() == {}
     speed.add(4, waited=1.0, worked=3.0)
     speed.add(4, waited=0.0, worked=4.0)
@@ -239,7 +255,7 @@ def test_the_expert_is_untouched_by_the_generators_training(store, expert):
     hp = resolve(overrides=GENERATOR)
     frozen = load_expert(expert / "best.pth")
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
-    recipe = Wav2LipRecipe(hp, frozen, torch.device("cpu"), Adversary(hp, torch.device("cpu")))
+    recipe = Wav2LipRecipe(hp, frozen, CPU, Adversary(hp, CPU))
     corpus = open_split(store, store / "lists", "train", hp, "generator")
     sampling = GeneratorSampling(corpus, 0, 5)
     loader = torch.utils.data.DataLoader(GeneratorDataset(corpus, 96), batch_sampler=[fixed_draws(sampling, 2)] * 2)
@@ -252,7 +268,7 @@ def test_the_expert_is_untouched_by_the_generators_training(store, expert):
 
 def test_the_total_is_the_papers_weighted_sum(store, expert):
     hp = resolve(overrides=GENERATOR)
-    device = torch.device("cpu")
+    device = CPU
     recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
     corpus = open_split(store, store / "lists", "train", hp, "generator")
     draws = fixed_draws(GeneratorSampling(corpus, 0, 5), 2)
@@ -273,38 +289,38 @@ def random_batch() -> dict:
 
 def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
     hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0.75"))
-    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
     batch = random_batch()
     assert "loss/sync" not in recipe.step(batch)
     recipe.hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=100"))
     recipe.evaluate([batch])
     assert recipe.step(batch)["sync/weight"] == 0.03
-    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
     again.load_state_dict(recipe.state_dict())
     assert "loss/sync" in again.step(batch)
 
 
 def test_a_gate_that_is_opened_by_hand_stays_open_on_resuming(expert):
     hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0"))
-    shut = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
-    opened = Wav2LipRecipe(resolve(overrides=GENERATOR), load_expert(expert / "best.pth"), torch.device("cpu"))
+    shut = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
+    opened = Wav2LipRecipe(resolve(overrides=GENERATOR), load_expert(expert / "best.pth"), CPU)
     opened.load_state_dict(shut.state_dict())
     assert opened.step(random_batch())["sync/weight"] == 0.03
 
 
 def test_the_sync_loss_can_start_at_a_given_step_whatever_the_gate_says(expert):
     hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0,sync_start_step=2"))
-    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
     batch = random_batch()
     weights = [recipe.step(batch)["sync/weight"] for _ in range(2)]
-    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), torch.device("cpu"))
+    again = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
     again.load_state_dict(recipe.state_dict())
     weights += [again.step(batch)["sync/weight"] for _ in range(2)]
     assert weights == [0, 0, 0.03, 0.03]
 
 
 def test_the_discriminator_rests_until_its_step(expert):
-    hp, device = resolve(overrides=GENERATOR + ",disc_start_step=1"), torch.device("cpu")
+    hp, device = resolve(overrides=GENERATOR + ",disc_start_step=1"), CPU
     recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
     first, second = (recipe.step(random_batch()) for _ in range(2))
     assert "loss/gan" not in first
@@ -414,7 +430,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             Intervals(log=1, samples=0, evaluation=5, checkpoint=3),
             0,
             steps,
-            torch.device("cpu"),
+            CPU,
             rate_at,
             on_nonfinite=lambda step, batch: {},
         )

@@ -88,8 +88,9 @@ class ExpertRecipe(Recipe):
         hp = self.hp
         # Seeded by the step: what is drawn does not depend on what was drawn before.
         rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
-        # Changed faces make the first steps towards the mouth much harder, so the changes grow from nothing.
-        grown = min(1.0, self.steps / hp.syncnet_augment_steps) if hp.syncnet_augment_steps else 1.0
+        # Changed faces hide the first traces of the mouth, so the changes grow from nothing: docs/expert.md.
+        growing = hp.syncnet_augment_growth * hp.syncnet_nsteps
+        grown = min(1.0, self.steps / growing) if growing else 1.0
         faces = augment(
             to_float(part["faces"]),
             rng,
