@@ -13,7 +13,7 @@ Curves and sample images: tensorboard --logdir checkpoints. Sample videos: <chec
 from pathlib import Path
 
 import hparams
-from clips.corpus import Corpus, open_split
+from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
@@ -49,7 +49,8 @@ def main(argv=None):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
         script.describe(split, corpus)
         # One candidate on the val list, so that runs with other settings stay comparable.
-        sampling = sampling_of(corpus, hp, hp.reference_candidates if split == "train" else 1)
+        candidates = hp.reference_candidates if split == "train" else 1
+        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled[split] = GeneratorDataset(corpus, hp.img_size), sampling
 
     # networks, optimisers, and where to begin
@@ -97,10 +98,6 @@ def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> No
         raise UserError(
             f"--vgg_checkpoint_path {vgg_path} is not used: set perceptual_wt in hparams.py or leave it out"
         )
-
-
-def sampling_of(corpus: Corpus, hp: hparams.HParams, candidates: int) -> GeneratorSampling:
-    return GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
 
 
 def wav2lip(hp, expert, device, vgg=None) -> Wav2LipRecipe:

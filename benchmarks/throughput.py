@@ -26,6 +26,7 @@ from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips import filelists, manifest
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
+from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
 from hparams import HParams
 from models import SyncNetExpert, usable_device
@@ -113,7 +114,7 @@ def set_up(name: str, hp: HParams, store, lists, device: torch.device):
     corpus = open_split(store, lists, "train", hp, "generator")
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
     recipe = train_wav2lip.RECIPES[name](hp, expert, device)
-    sampling = train_wav2lip.sampling_of(corpus, hp, hp.reference_candidates)
+    sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, hp.reference_candidates)
     return recipe, GeneratorDataset(corpus, hp.img_size), sampling
 
 

@@ -54,9 +54,9 @@ class Alignment:
         """The slice of mel (80, S) for the window of frames first_frame …: (80, expert_mel_steps), fewer at the end."""
         first = self.expert_start(first_frame)
         columns = mel[:, first : first + self.expert_mel_steps]
-        late = np.float32(Fraction(self.mel_rate) * first_frame / self.fps - first)  # 0, 0.2 … 0.8
-        if not self.cuts_exactly or not late:
+        if not self.cuts_exactly:
             return columns
+        late = np.float32(Fraction(self.mel_rate) * first_frame / self.fps - first)  # 0, 0.2 … 0.8
         following = np.minimum(np.arange(first + 1, first + 1 + columns.shape[1]), mel.shape[1] - 1)
         return (1 - late) * columns + late * mel[:, following]
 

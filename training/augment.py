@@ -64,7 +64,9 @@ def augment_speech(
     return (mel + level + tilt * over_bands).clamp(-reach, reach)
 
 
-def stretch_down(faces: torch.Tensor, rng: torch.Generator, share: float, piece: tuple[int, int] = (0, 1)):
+def stretch_down(
+    faces: torch.Tensor, rng: torch.Generator, share: float, piece: tuple[int, int] = (0, 1)
+) -> torch.Tensor:
     """faces (B, 3, T, H, W) whose lowest rows, by chance up to `share` of the height, are cut off, the rest stretched.
 
     So the chin lies at another height, as with another crop; all T frames alike. rng, piece: as in `augment`.
