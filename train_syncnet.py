@@ -4,6 +4,7 @@
     python train_syncnet.py --data_root data/lrs2 --checkpoint_dir checkpoints/expert --resume
     python train_syncnet.py --data_root data/lrs2 --checkpoint_dir checkpoints/expert --evaluate_only
     python train_syncnet.py --data_root data/lrs2 --check_data
+    python train_syncnet.py --data_root data/lrs2 --correct_offsets --checkpoint_path checkpoints/expert/best.pth
 
 Curves: tensorboard --logdir checkpoints. The expert to use for the generator: checkpoints/expert/best.pth, of the
 lowest held-out loss; best_pair_accuracy.pth tells the right speech best from speech of the same clip.
@@ -105,7 +106,7 @@ def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:
 
 def parse_args(argv):
     parser = script.parser(__doc__, needs_folder=False)
-    checks = parser.add_argument_group("checks, instead of training")
+    checks = parser.add_argument_group("instead of training").add_mutually_exclusive_group()
     checks.add_argument(
         "--evaluate_only",
         action="store_true",

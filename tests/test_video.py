@@ -651,3 +651,17 @@ def test_every_real_clip_gives_pictures_and_sound_of_about_the_same_length():
         assert frames > 0, path
         if info.has_audio:
             assert abs(len(read_audio(path)) / RATE - frames / 25) < 0.5, path
+
+
+def test_a_title_in_another_encoding_is_no_reason_to_refuse_a_file(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Café"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        for packet in (*stream.encode(av.VideoFrame.from_ndarray(grey(9), "bgr24")), *stream.encode(None)):
+            container.mux(packet)
+    data = path.read_bytes()
+    assert "Café".encode() in data
+    path.write_bytes(data.replace("Café".encode(), "Café!".encode("latin-1")))
+    assert len(list(read_frames(path))) == 1
