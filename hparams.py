@@ -79,6 +79,7 @@ class HParams:
     syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
+    syncnet_nearby: int = 0  # multiway: more speech windows for each face, off sync by at most 15 frames [ours]
     syncnet_balance: str = "identity"  # clip | identity: what multiway visits equally often [ours]
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
@@ -183,7 +184,9 @@ CHOICES = {
 RANGES = {
     "syncnet_mel_step_size": (13, 18),  # mel columns from which the speech encoder makes one vector
     "syncnet_batch_size": (2, INF),
+    "syncnet_positive_share": (0, 1),
     "syncnet_windows_per_clip": (2, INF),
+    "syncnet_nearby": (0, INF),
     "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),

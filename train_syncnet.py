@@ -17,6 +17,7 @@ from tqdm import tqdm
 import hparams
 from clips.corpus import Corpus, open_split
 from clips.dataset import ExpertDataset
+from clips.filelists import SPLITS
 from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import UserError, run_script
 from evaluation.data_doctor import check_data
@@ -43,14 +44,15 @@ def main(argv=None):
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
-    train = open_corpus(args, "train", hp, max(hp.syncnet_min_gap, hp.syncnet_first_gap))
+    train = open_corpus(args, "train", hp, widest_gap(hp))
     val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
 
     # network, optimiser, and where to begin
     make_recipe, sampling = how_to_train(hp, train)
     recipe = make_recipe(hp, device)
-    first_step = script.restore(args, recipe, hp, train, load_expert)
+    first_step = script.restore(args, recipe, hp, train, val, len(validation), load_expert)
+    recipe.is_fine_tuning |= bool(args.checkpoint_path)
 
     evaluation = script.run(
         args,
@@ -74,28 +76,40 @@ def main(argv=None):
     print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), or best_pair_accuracy.pth where it is another")
 
 
+def widest_gap(hp: HParams) -> int:
+    """Frames between two windows of a clip that training may ask for."""
+    return hp.syncnet_min_gap if hp.syncnet_loss == "bce" else max(hp.syncnet_min_gap, hp.syncnet_first_gap)
+
+
 def how_to_train(hp: HParams, corpus: Corpus):
     """The recipe's class and the sampling that goes with it."""
     if hp.syncnet_loss == "bce":
         return ExpertRecipe, ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
     by_identity = hp.syncnet_balance == "identity"
-    windows = ClipSampling(corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity)
+    if hp.syncnet_batch_size // hp.accumulate < 2:
+        raise UserError(
+            f"accumulate={hp.accumulate} leaves less than 2 windows of syncnet_batch_size={hp.syncnet_batch_size} in a "
+            "part, which batch norm needs: lower it in hparams.py"
+        )
+    windows = ClipSampling(
+        corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity, hp.syncnet_nearby
+    )
     return MultiwayExpertRecipe, windows
 
 
 def evaluate(args, hp: HParams) -> None:
-    """Measures one expert on the val list; trains and writes nothing."""
+    """Measures one expert on a list; trains and writes nothing."""
     path = args.checkpoint_path or Path(args.checkpoint_dir) / "best.pth"
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
     script.refuse_other_cut(path, hp)
-    corpus = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
+    corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
     report = measure_expert(expert, tqdm(batches(), desc="evaluating"), hp.syncnet_eval_min_gap, hp.seed)
-    print(f"{path} on the val list:\n{report.table()}")
+    print(f"{path} on the {args.split} list:\n{report.table()}")
 
 
 def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:
@@ -110,7 +124,13 @@ def parse_args(argv):
     checks.add_argument(
         "--evaluate_only",
         action="store_true",
-        help="measure --checkpoint_path, or else the best.pth of --checkpoint_dir, on the val list",
+        help="measure --checkpoint_path, or else the best.pth of --checkpoint_dir, on a list",
+    )
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="val",
+        help="list for --evaluate_only; training chooses its best by val (%(default)s)",
     )
     checks.add_argument(
         "--check_data",

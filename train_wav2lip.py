@@ -62,7 +62,8 @@ def main(argv=None):
     if args.disc_checkpoint_path:
         discriminator = load_visual_discriminator(args.disc_checkpoint_path)
         copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
-    first_step = script.restore(args, recipe, hp, sampled["train"][0].corpus, load_generator)
+    train, val = (sampled[split][0].corpus for split in ("train", "val"))
+    first_step = script.restore(args, recipe, hp, train, val, hp.eval_windows, load_generator)
 
     evaluation = script.run(
         args,

@@ -105,12 +105,13 @@ def recipe_of(text: str, of_all: str) -> tuple[str, tuple[str | None, str]]:
 
 def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:
     """Store and lists of the hard toy corpus; made once."""
-    store, lists = out / "toy_store", out / "toy_lists"
+    toy = f"toy_mumbling_{mumbling:g}" if mumbling else "toy"
+    store, lists = out / f"{toy}_store", out / f"{toy}_lists"
     if not (lists / "val.txt").exists():
         make_toy_corpus(
-            out / "toy_corpus", TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS, style=ToyStyle(**HARD, mumbling=mumbling)
+            out / f"{toy}_corpus", TOY_IDENTITIES, TOY_CLIPS, TOY_SECONDS, style=ToyStyle(**HARD, mumbling=mumbling)
         )
-        data = ["--data_root", str(out / "toy_corpus"), "--preprocessed_root", str(store), "--filelists", str(lists)]
+        data = ["--data_root", str(out / f"{toy}_corpus"), "--preprocessed_root", str(store), "--filelists", str(lists)]
         preprocess.main([*data, "--hparams", TOY_HPARAMS])
     return store, lists
 

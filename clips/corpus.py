@@ -83,7 +83,8 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         offset = (row.offset_frames or 0) if hp.correct_offsets else 0
         ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns, offset)
         if not ranges or ranges[-1][1] - 1 - ranges[0][0] < span:
-            skipped[name] = f"too short: {row.frames} frames, {sum(e - s for s, e in ranges)} usable windows"
+            usable = sum(e - s for s, e in ranges)
+            skipped[name] = f"too short: {row.frames} frames, {usable} usable windows, two {span} frames apart needed"
             continue
         names.append(name)
         windows.append(ranges)

@@ -102,16 +102,23 @@ class WindowDataset(torch.utils.data.Dataset):
 
 
 class ExpertDataset(WindowDataset):
-    """dataset[ExpertDraw] -> faces uint8 (T, H, W, 3), mel (80, 16), in_sync (float 0 or 1), clip, start."""
+    """dataset[ExpertDraw] -> faces uint8 (T, H, W, 3), mel (80, 16), in_sync (float 0 or 1), clip, start.
+
+    With K nearby windows of speech also nearby_mel (K, 80, 16), nearby_start (K,).
+    """
 
     def __getitem__(self, draw: ExpertDraw) -> dict:
-        return {
+        item = {
             "faces": self.faces(draw.clip, draw.faces),
             "mel": self.expert_mel(draw.clip, draw.speech),
             "in_sync": np.float32(draw.in_sync),
             "clip": draw.clip,
             "start": draw.faces,
         }
+        if draw.nearby:
+            item["nearby_mel"] = np.stack([self.expert_mel(draw.clip, start) for start in draw.nearby])
+            item["nearby_start"] = np.array(draw.nearby)
+        return item
 
 
 class GeneratorDataset(WindowDataset):

@@ -79,6 +79,7 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
     if width_px < hp.min_face_px:
         raise Rejected(f"small face: {width_px:.0f} px wide, {hp.min_face_px} needed")
 
+    source_sound_s = len(speech) / hp.sample_rate
     # Sound as long as the picture; windows past its true end are not counted as usable.
     samples = len(boxes) * hp.sample_rate // hp.fps
     row.frames, row.runs = len(boxes), runs_of(has_face)
@@ -90,7 +91,12 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
         # Decoded a second time rather than kept: an hour of video does not fit in memory.
         for frame, box, ok in zip(video.read_frames(path, hp.fps), boxes, has_face, strict=True):
             writer.add_frame(faces.crop_face(frame, box, hp.store_size) if ok else None)
-        facts = {"source": row.source, "source_sha256": row.source_sha256, **json.loads(row.settings)}
+        facts = {
+            "source": row.source,
+            "source_sha256": row.source_sha256,
+            "source_sound_s": source_sound_s,
+            **json.loads(row.settings),
+        }
         writer.close(speech, audio.melspectrogram(speech, hp), boxes, status, facts)
     except BaseException:
         writer.discard()

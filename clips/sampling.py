@@ -14,12 +14,15 @@ import numpy as np
 from clips.corpus import Corpus
 from errors import UserError
 
+NEARBY = 15  # frames: as far as an offset is sought
+
 
 @dataclass(frozen=True)
 class ExpertDraw:
     clip: int
     faces: int  # first frame of the face window
     speech: int  # first frame of the speech window; in sync when it is the same
+    nearby: tuple[int, ...] = ()  # first frames of more speech windows, off sync
 
     @property
     def in_sync(self) -> bool:
@@ -58,10 +61,13 @@ class ClipSampling:
 
     A batch of them holds its negatives itself: the faces of each window with the speech of any other.
     by_identity: clips are chosen so that every identity comes as often as any other, however many clips it has.
+    nearby: more speech windows drawn with each, `min_gap` to NEARBY frames off.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, by_identity: bool = False):
-        self.corpus, self.seed, self.per_clip, self.min_gap = corpus, seed, per_clip, min_gap
+    def __init__(
+        self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, by_identity: bool = False, nearby: int = 0
+    ):
+        self.corpus, self.seed, self.per_clip, self.min_gap, self.nearby = corpus, seed, per_clip, min_gap, nearby
         of_identity = defaultdict(list)
         for clip, name in enumerate(corpus.names):
             of_identity[name.split("/")[0]].append(clip)
@@ -74,8 +80,10 @@ class ClipSampling:
         visit, place = divmod(index, self.per_clip)
         rng = _generator(self.seed, epoch, visit)  # the windows of a visit are drawn together
         clip = self._clip(epoch, visit, rng)
-        start = int(_spread(rng, self.corpus.windows[clip], self.per_clip, self.min_gap)[place])
-        return ExpertDraw(clip, faces=start, speech=start)
+        ranges = self.corpus.windows[clip]
+        start = int(_spread(rng, ranges, self.per_clip, self.min_gap)[place])
+        nearby = _nearby(_generator(self.seed, epoch, index), _starts(ranges), start, self.min_gap, self.nearby)
+        return ExpertDraw(clip, faces=start, speech=start, nearby=nearby)
 
     def _clip(self, epoch: int, visit: int, rng: np.random.Generator) -> int:
         if not self._clips:
@@ -185,6 +193,13 @@ def _spread(rng: np.random.Generator, ranges, per_clip: int, min_gap: int) -> np
     comb = starts[(starts - starts[0]) % min_gap == rng.integers(min_gap)]
     comb = comb if len(comb) else starts
     return rng.choice(comb, per_clip, replace=len(comb) < per_clip)
+
+
+def _nearby(rng: np.random.Generator, starts: np.ndarray, start: int, min_gap: int, count: int) -> tuple[int, ...]:
+    """`count` of the starts, `min_gap` to NEARBY frames off `start`; where there is none, `start` itself."""
+    distance = np.abs(starts - start)
+    near = starts[(distance >= min_gap) & (distance <= max(NEARBY, min_gap))]
+    return tuple(rng.choice(near if len(near) else [start], count, replace=len(near) < count).tolist()) if count else ()
 
 
 def _two_apart(rng: np.random.Generator, starts: np.ndarray, gap: int) -> tuple[int, int]:

@@ -31,7 +31,8 @@ TOLERATED_SHARE = 0.01  # of the clips: a fault in fewer is a note, as training 
 STILL_LEVELS = 0.7  # grey levels; what moves less is a photo
 MOSTLY_QUIET = 0.8  # share of a clip; pauses in speech stay below half
 MANY_REPEATS = 0.2  # share of frames; drawn and real clips of 24 fps and more stay below 0.16
-LENGTHS_DIFFER_S = 0.1
+LENGTHS_DIFFER_S = 0.1  # of what is stored
+SOURCE_DIFFERS_S, SOURCE_DIFFERS = 0.3, 0.02  # of the source: by both; real files stay below 0.2 s
 SAME = 0.88  # correlation of two imprints, see clip_signs.Imprint
 
 
@@ -170,6 +171,28 @@ def lengths_differ(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def source_lengths_differ(survey: Survey) -> Iterator[Finding]:
+    lengths = {
+        name: (survey.rows[name].frames / survey.hp.fps, facts["source_sound_s"])
+        for name, facts in survey.facts.items()
+        if "source_sound_s" in facts
+    }
+    odd = [
+        name
+        for name, (picture, sound) in lengths.items()
+        if abs(picture - sound) > max(SOURCE_DIFFERS_S, SOURCE_DIFFERS * picture)
+    ]
+    if odd:
+        picture, sound = lengths[odd[0]]
+        yield clips_finding(
+            "picture and sound of the source differ in length",
+            odd,
+            len(lengths),
+            f"The first has {picture:.2f} s of picture and {sound:.2f} s of sound: with a wrong frame rate, lips and "
+            "speech drift apart; correct it or leave the file out",
+        )
+
+
 def repeated_frames(survey: Survey) -> Iterator[Finding]:
     yield from clips_where(
         "frames are repeated, as from a source of a far lower frame rate",
@@ -228,6 +251,7 @@ CHECKS = (
     in_two_splits,
     other_settings,
     lengths_differ,
+    source_lengths_differ,
     repeated_frames,
     still_pictures,
     silence,

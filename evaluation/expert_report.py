@@ -15,6 +15,7 @@ from evaluation.report import align
 from models.inputs import expert_faces, to_float
 
 MOVED_EVERY = 8  # every eighth window is looked at with displaced crops, too: it costs an eighth more
+SHOWN_OFFSETS = (-15, -10, -7, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 10, 15)  # of the curve, in the table
 MOVED_BY = 1 / 32  # of the side of a crop, how far it is displaced at most: 3 px of 96
 
 # name, what the table calls it, what an expert that knows nothing scores
@@ -68,9 +69,12 @@ class ExpertReport:
         c = self.counts
         about = (
             f"{c['clips']} clips, {c['windows']} pairs in sync, {c['off_sync_pairs']} off sync (same clip, at least "
-            f"{self.min_gap} frames apart); intervals: bootstrap over clips"
+            f"{self.min_gap} frames apart; {c['far_pairs']} at least {metrics.FAR}); intervals: bootstrap over clips"
         )
-        return f"{align(rows)}\n{about}"
+        shown = np.isin(metrics.OFFSETS, SHOWN_OFFSETS)
+        offsets = ["offset in frames", *(f"{offset:+d}" if offset else "0" for offset in metrics.OFFSETS[shown])]
+        curve = align([offsets, ["mean P_sync", *(f"{value:.3f}" for value in self.curve[shown])]])
+        return f"{align(rows)}\n{about}\n{curve}"
 
     def chart(self) -> np.ndarray:
         """Mean P_sync against the offset with its interval, uint8 (H, W, 3) BGR."""

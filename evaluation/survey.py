@@ -6,7 +6,7 @@ The lists, the manifest and a small imprint are taken of all clips; faces and so
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def look_through(corpora: dict[str, Corpus], hp: HParams, judge: ExpertJudge | N
     else:
         # One after the other: the network uses all cores itself.
         names = tqdm(sampled(list(signs), JUDGED_CLIPS, hp.seed), desc="measuring offsets", unit="clip", disable=None)
-        gauge, curves = EXPERT, {name: by_expert(name) for name in names}
+        gauge, curves = EXPERT, dict(filter(None, (attempted(name, by_expert, damaged) for name in names)))
     # What is corrected when it is read is in order.
     late = {name: corpus.late[index] for name, (corpus, index) in where.items()}
     curves = {name: corrected(curve, late[name]) for name, curve in curves.items()}
@@ -125,19 +125,19 @@ def for_each(names: Iterable[str], look: Callable, doing: str, damaged: dict[str
     Threads do, as most of the time goes into decoding and array maths, which release the interpreter.
     """
 
-    def attempt(name):
-        try:
-            return name, look(name)
-        except UserError as reason:
-            damaged[name] = str(reason)
-            return name, None
-
-    names, results = list(names), {}
+    names = list(names)
     with ThreadPool(os.cpu_count()) as pool:
-        for name, result in tqdm(pool.imap(attempt, names), total=len(names), desc=doing, unit="clip", disable=None):
-            if result is not None:
-                results[name] = result
-    return results
+        looked = pool.imap(partial(attempted, look=look, damaged=damaged), names)
+        return dict(filter(None, tqdm(looked, total=len(names), desc=doing, unit="clip", disable=None)))
+
+
+def attempted(name: str, look: Callable, damaged: dict[str, str]) -> tuple | None:
+    """(name, look(name)), or None where the clip cannot be read; the reason goes to `damaged`."""
+    try:
+        return name, look(name)
+    except UserError as reason:
+        damaged[name] = str(reason)
+        return None
 
 
 def judged_agreement(

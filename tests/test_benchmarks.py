@@ -74,6 +74,15 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
     assert "| hot |" in (tmp_path / "table.md").read_text()
 
 
+def test_every_toy_corpus_has_a_store_of_its_own(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(expert_recipes, "make_toy_corpus", lambda folder, *_, style: made.append(style.mumbling))
+    monkeypatch.setattr(expert_recipes.preprocess, "main", lambda argv: None)
+    stores = [expert_recipes.toy_store(tmp_path, mumbling)[0] for mumbling in (0.0, 0.5, 1.0)]
+    assert made == [0.0, 0.5, 1.0]
+    assert len(set(stores)) == 3
+
+
 def test_a_mark_is_reached_when_it_is_kept_at_the_next_evaluation():
     curve = expert_recipes.Curve(np.array([0, 10, 20, 30]), np.arange(4) / 2, np.array([0.5, 0.8, 0.7, 0.9]))
     assert expert_recipes.reached(curve, 0.75, higher=True) == (30, 1.5)

@@ -235,6 +235,32 @@ def test_windows_of_one_clip_come_in_a_row_and_keep_their_distance(expert_data):
     assert len({draw.faces % 4 for draw in draws}) == 4  # every start can be drawn
 
 
+def test_nearby_speech_is_off_by_the_gap_to_15_frames(expert_data):
+    dataset, plain = expert_data[0], ClipSampling(expert_data[1].corpus, seed=0, per_clip=4, min_gap=2)
+    sampling = ClipSampling(plain.corpus, seed=0, per_clip=4, min_gap=2, nearby=3)
+    draws = fixed_draws(sampling, 20 * len(sampling))
+    assert [(d.clip, d.faces, d.speech) for d in draws] == [
+        (d.clip, d.faces, d.speech) for d in fixed_draws(plain, 20 * len(plain))
+    ]
+    assert {abs(start - draw.faces) for draw in draws for start in draw.nearby} == set(range(2, 16))
+    assert all(len(set(draw.nearby)) == 3 for draw in draws)
+    starts = [range(*ranges[0]) for ranges in plain.corpus.windows]
+    assert all(start in starts[draw.clip] for draw in draws for start in draw.nearby)
+    item = dataset[draws[0]]
+    assert item["nearby_start"].tolist() == list(draws[0].nearby)
+    for mel, start in zip(item["nearby_mel"], draws[0].nearby, strict=True):
+        np.testing.assert_array_equal(mel, dataset.expert_mel(draws[0].clip, start))
+
+
+def test_a_clip_without_windows_nearby_gives_its_own(tmp_path):
+    from clips.sampling import _nearby
+
+    rng = np.random.default_rng(0)
+    assert _nearby(rng, np.array([3, 4]), 3, min_gap=2, count=2) == (3, 3)  # which no mask counts
+    assert _nearby(rng, np.array([3, 40]), 3, min_gap=20, count=1) == (3,)
+    assert _nearby(rng, np.array([3, 23]), 3, min_gap=20, count=2) == (23, 23)
+
+
 def test_identities_come_equally_often_however_many_clips_they_have(expert_data):
     names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "b/1", "c/1"]
     corpus = dataclasses.replace(expert_data[1].corpus, names=names)

@@ -133,6 +133,29 @@ def test_a_sound_data_set_passes(clean, check):
     assert "looked at 20 clips, closely at 20 of them" in said
 
 
+def test_faults_planted_together_are_all_named(toys, findings):
+    still = np.repeat(toys["id1/clip0"][0][:1], 75, axis=0)
+    planted = {
+        "id1/clip0": (still, toys["id1/clip0"][1]),
+        "id2/clip0": (toys["id2/clip0"][0], np.zeros_like(toys["id2/clip0"][1])),
+        "id3/clip0": (toys["id3/clip0"][0], delayed(toys["id3/clip0"][1], 8)),
+        "id4/clip0": (toys["id4/clip0"][0], delayed(toys["id4/clip0"][1], -8)),
+        "id9/clip0": toys["id5/clip0"],
+    }
+    of_clip = {"id6_clip0": {"facts": {"fps": 30}}, "id7_clip0": {"facts": {"source_sound_s": 2.5}}}
+    found = findings(planted, **of_clip)
+    for fault in (
+        "the face does not move: 1 of 20 clips (5.0%), e.g. id1/clip0",
+        "the sound is silent: 1 of 20 clips (5.0%), e.g. id2/clip0",
+        "clips with a clear answer have one, e.g. id3/clip0 (8 frames late), id4/clip0 (8 frames early)",
+        "look and sound the same in both train and val: 1, e.g. id5/clip0 = id9/clip0",
+        "stored with fps=30, now it is 25, so lips and speech drift apart: 1 of 20 clips (5.0%), e.g. id6/clip0",
+        "picture and sound of the source differ in length: 1 of 1 clips (100.0%), e.g. id7/clip0",
+    ):
+        assert sum(fault in line for line in found) == 1, (fault, found)
+    assert len(found) == 6
+
+
 def test_the_official_layout_is_checked_too(toys, tmp_path, check):
     for name, (faces, speech) in toys.items():
         (tmp_path / name).mkdir(parents=True)
@@ -333,6 +356,14 @@ def test_sound_of_another_length_than_the_picture_is_found(toys, findings):
     faces, speech = toys["id2/clip0"]
     found = the_only(findings({"id2/clip0": (faces, speech[: len(faces) * 16000 // 30])}))
     assert "e.g. id2/clip0. " in found and "3.00 s of picture at 25 fps, 2.50 s of sound, 2.50 s of mel" in found
+
+
+def test_a_source_whose_sound_has_another_length_is_found(findings):
+    # What is stored has the picture's length: only what preprocessing wrote down tells.
+    of_clip = {"id2_clip0": {"facts": {"source_sound_s": 2.5}}, "id3_clip0": {"facts": {"source_sound_s": 3.2}}}
+    found = the_only(findings({}, **of_clip))
+    assert found.startswith("problem: picture and sound of the source differ in length: 1 of 2 clips")
+    assert "e.g. id2/clip0. The first has 3.00 s of picture and 2.50 s of sound" in found
 
 
 def test_a_truncated_mel_is_found(findings):

@@ -19,6 +19,40 @@ def test_a_preset_is_applied_before_single_overrides():
     assert resolve("faithful", "detect_every=3").detect_every == 3
 
 
+def test_faithful_is_the_papers_recipe_whatever_the_defaults():
+    # Prajwal et al. 2020, sections 3 and 4.1, and the official code where the paper is silent.
+    papers = {
+        "syncnet_loss": "bce",
+        "syncnet_batch_size": 64,
+        "syncnet_T": 5,
+        "syncnet_lr": 1e-3,
+        "syncnet_beta1": 0.9,
+        "syncnet_beta2": 0.999,
+        "syncnet_positive_share": 0.5,
+        "syncnet_min_gap": 1,
+        "syncnet_mel_cut": "nearest",
+        "syncnet_warmup_steps": 0,
+        "syncnet_decay": "none",
+        "img_size": 96,
+        "width": 1.0,
+        "initial_learning_rate": 1e-4,
+        "syncnet_wt": 0.03,
+        "disc_wt": 0.07,
+        "sync_gate": 0.75,
+        "sync_loss": "paper",
+        "decay": "none",
+        "speech_encoder_init": "random",
+        "reference_candidates": 1,
+        "mask_top": 0.5,
+    }
+    extras = "syncnet_flip syncnet_shift_px syncnet_colour syncnet_blur syncnet_speech_gain syncnet_weight_decay "
+    extras += "syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing chin_jitter "
+    extras += "perceptual_wt warmup_steps"
+    hp = dataclasses.asdict(resolve("faithful"))
+    assert {name: hp[name] for name in papers} == papers
+    assert {name: hp[name] for name in extras.split()} == dict.fromkeys(extras.split(), 0)
+
+
 def test_every_preset_names_only_existing_knobs():
     assert all(isinstance(resolve(name), HParams) for name in hparams.PRESETS)
 

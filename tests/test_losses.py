@@ -125,6 +125,23 @@ def test_multiway_loss_by_hand():
     assert losses.multiway_loss(probability, negatives, temperature=0.5).item() == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_more_speech_than_faces_only_adds_wrong_answers():
+    probability = torch.tensor([[0.9, 0.2, 0.8], [0.1, 0.7, 0.3]])
+    negatives = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.bool)
+    p = probability.numpy() / 0.5
+    faces = [
+        -p[0, 0] + math.log(sum(math.exp(score) for score in p[0])),
+        -p[1, 1] + math.log(sum(math.exp(score) for score in p[1, :2])),
+    ]
+    speeches = [-p[i, i] + math.log(math.exp(p[0, i]) + math.exp(p[1, i])) for i in range(2)]
+    matching = losses.multiway_loss(probability, negatives, temperature=0.5)
+    assert matching.item() == pytest.approx((np.mean(faces) + np.mean(speeches)) / 2, rel=1e-5)
+    in_sync = -(math.log(0.9) + math.log(0.7)) / 2
+    off_sync = -(math.log(1 - 0.2) + math.log(1 - 0.8) + math.log(1 - 0.1)) / 3
+    bce = losses.all_pairs_bce(probability, negatives)
+    assert bce.item() == pytest.approx((in_sync + off_sync) / 2, rel=1e-5)
+
+
 def test_pairs_of_a_batch_are_scored_as_they_are_one_by_one():
     face, speech = torch.rand(5, 32), torch.rand(5, 32)
     face[2] = 0

@@ -124,6 +124,7 @@ def test_a_stored_clip_shows_the_face_at_25_fps_with_its_sound(store):
     assert y1 < 115 < y2
     assert clip.facts["source"] == "id0/talk.mp4"
     assert clip.facts["face_detector"] == "dlib"
+    assert clip.facts["source_sound_s"] == pytest.approx(30 / 25, abs=0.1)
 
 
 def test_frames_without_a_face_are_no_part_of_any_window(rows):

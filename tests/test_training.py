@@ -23,6 +23,7 @@ from training.checkpoint import Checkpoints
 from training.learner import Learner
 from training.loop import Evaluation, Intervals, train
 from training.monitor import Monitor
+from training.plot import read_events
 from training.recipes import expert as expert_recipe
 from training.recipes.adversary import Adversary
 from training.recipes.expert import MultiwayExpertRecipe, negatives
@@ -111,6 +112,43 @@ def test_resuming_says_what_differs(store, expert, tmp_path, capsys):
     assert "resuming with other data" in said
 
 
+def test_another_val_list_starts_the_choice_of_the_best_anew(store, expert, tmp_path, capsys):
+    shutil.copytree(expert, tmp_path / "run")
+    assert at_step(expert, 4)["recipe"]["best"]["best"] > float("-inf")
+    lists = tmp_path / "lists"
+    shutil.copytree(store / "lists", lists)
+    (lists / "val.txt").write_text((store / "lists/test.txt").read_text())
+    for flags, is_new in (([], False), (["--filelists", str(lists)], True)):
+        (tmp_path / "run/best.pth").unlink(missing_ok=True)
+        # The rate leaves everything as it was: no value can be better than the best.
+        hp = EXPERT.replace("syncnet_lr=0.001", "syncnet_lr=1e-30") + ",syncnet_eval_interval=1"
+        train_expert(store, tmp_path / "run", 5 + is_new, "--resume", *flags, hp=hp)
+        assert ("another val list: the best checkpoints are chosen anew" in capsys.readouterr().out) == is_new
+    assert (tmp_path / "run/best.pth").exists()
+
+
+def test_a_resumed_run_keeps_every_point_of_its_curves(store, tmp_path):
+    for steps in (2, 4):
+        train_expert(store, tmp_path, steps, *(["--resume"] if steps == 4 else []))
+    events = read_events(tmp_path)
+    assert [step for _, step, _ in events["loss/bce"]] == [1, 2, 3, 4]
+    assert [step for _, step, _ in events["val/bce"]] == [0, 2, 4]
+
+
+def test_the_best_by_loss_and_the_best_by_pair_accuracy_are_both_kept():
+    recipe = MultiwayExpertRecipe(resolve(overrides=EXPERT), CPU)
+
+    def best(bce: float, pair_accuracy: float) -> list[str]:
+        return recipe.best_of({"val/bce": bce, "val/pair_accuracy": pair_accuracy})
+
+    assert best(0.6, 0.7) == ["best", "best_pair_accuracy"]
+    assert best(0.5, 0.6) == ["best"]
+    assert best(0.55, 0.8) == ["best_pair_accuracy"]
+    assert best(0.5, 0.8) == []
+    recipe.forget_best()
+    assert best(0.9, 0.5) == ["best", "best_pair_accuracy"]
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
     train_expert(store, tmp_path, 4)
     path = tmp_path / checkpoint.FILE.format(4)
@@ -131,6 +169,21 @@ def test_fine_tuning_starts_at_step_0_in_a_folder_of_its_own(store, expert, tmp_
     train_expert(store, tmp_path, 1, *weights)
     assert list(checkpoint.found_in(tmp_path)) == [1]
     assert (tmp_path / "best.pth").exists()
+
+
+def test_fine_tuning_eases_nothing_in_also_when_resumed(store, expert, tmp_path, monkeypatch):
+    amounts = []
+    monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[1]) or faces)
+    hp = EXPERT + ",syncnet_shift_px=4,syncnet_augment_growth=1"
+    train_expert(store, tmp_path / "new", 2, hp=hp)
+    train_expert(store, tmp_path / "tuned", 1, "--checkpoint_path", str(expert / "best.pth"), hp=hp)
+    train_expert(store, tmp_path / "tuned", 2, "--resume", hp=hp)
+    assert amounts == [0, 2, 4, 4]
+
+
+def test_parts_too_small_for_batch_norm_are_refused(store, tmp_path):
+    with pytest.raises(UserError, match="accumulate=8 leaves less than 2 windows"):
+        train_expert(store, tmp_path, 1, hp=EXPERT + ",syncnet_batch_size=8,accumulate=8")
 
 
 def test_a_device_that_is_not_there_is_refused_before_the_work(store, tmp_path):
@@ -178,7 +231,7 @@ def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path)
 # what is trained
 
 
-@pytest.mark.parametrize("loss", ["bce", "multiway", "multiway,syncnet_match_within=clip"])
+@pytest.mark.parametrize("loss", ["bce", "multiway", "multiway,syncnet_match_within=clip", "multiway,syncnet_nearby=3"])
 def test_the_expert_trains_and_resumes_on_pairs_and_on_whole_batches(store, tmp_path, loss):
     hp = EXPERT + f",syncnet_loss={loss},syncnet_windows_per_clip=2"
     train_expert(store, tmp_path / "whole", 4, hp=hp)
@@ -187,9 +240,17 @@ def test_the_expert_trains_and_resumes_on_pairs_and_on_whole_batches(store, tmp_
     assert_identical(at_step(tmp_path / "whole", 4), at_step(tmp_path / "parts", 4))
 
 
+def test_nearby_speech_is_off_sync_to_its_own_face_and_to_the_others_of_the_clip():
+    clip, start = torch.tensor([0, 0, 1]), torch.tensor([3, 20, 3])
+    nearby_clip, nearby_start = torch.tensor([0, 0, 1]), torch.tensor([7, 21, 9])
+    same_clip, anywhere = negatives(clip, start, nearby_clip, nearby_start, min_gap=2)
+    assert same_clip.tolist() == [[True, True, False], [True, False, False], [False, False, True]]
+    assert anywhere.tolist() == [[True, True, True], [True, False, True], [True, True, True]]
+
+
 def test_negatives_are_of_the_same_clip_and_at_least_the_gap_apart():
     clip, start = torch.tensor([0, 0, 0, 1]), torch.tensor([3, 4, 9, 20])
-    same_clip, anywhere = negatives(clip, start, min_gap=2)
+    same_clip, anywhere = negatives(clip, start, clip, start, min_gap=2)
     assert same_clip.nonzero().tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
     assert (anywhere & ~same_clip).nonzero().tolist() == [[0, 3], [1, 3], [2, 3], [3, 0], [3, 1], [3, 2]]
 
@@ -210,11 +271,11 @@ def test_augmentation_grows_over_a_share_of_training(monkeypatch):
     amounts = []
     monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[:4]) or faces)
     settings = f"{EXPERT},syncnet_nsteps=40,syncnet_flip=0.5,syncnet_shift_px=3,syncnet_colour=0.2,syncnet_blur=0.4"
-    batch = {"faces": random_batch()["target"], "mel": torch.randn(2, 80, 16)}
+    batch = random_batch()["target"], torch.randn(2, 1, 80, 16)
     for growth, steps in ((0.5, (0, 10, 20, 39)), (0, (0,))):
         recipe = MultiwayExpertRecipe(resolve(overrides=f"{settings},syncnet_augment_growth={growth}"), CPU)
         for recipe.steps in steps:
-            recipe._embed(batch, (0, 1))
+            recipe._embed(*batch, (0, 1))
     whole = (0.5, 3, 0.2, 0.4)
     assert amounts == [(0.5, 0, 0.0, 0.0), (0.5, 2, 0.1, 0.2), whole, whole, whole]
 
@@ -425,7 +486,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             recipe,
             batches or endless,
             lambda: iter([{"x": torch.ones(1, 1)}]),
-            Checkpoints(folder, recipe, resolve(), "data", keep),
+            Checkpoints(folder, recipe, resolve(), "data", "val", keep),
             monitor,
             Intervals(log=1, samples=0, evaluation=5, checkpoint=3),
             0,
@@ -502,7 +563,7 @@ def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_ends_the_run_with_the_last_good_checkpoint_named(tmp_path):
     recipe = Line()
-    checkpoints = Checkpoints(tmp_path, recipe, resolve(), "data", keep=2)
+    checkpoints = Checkpoints(tmp_path, recipe, resolve(), "data", "val", keep=2)
     good = checkpoints.save(1)
     (tmp_path / "checkpoint_step000000002.pth.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match=f"could not be written.*the last good one is {good}"):

@@ -11,6 +11,7 @@ import train_syncnet
 from clips import filelists, manifest
 from clips.store import Clip, ClipWriter
 from hparams import resolve
+from training import distributed
 from training.watchdog import ChanceWatchdog, entropy, expert_watchdog
 
 PATIENCE, BATCH, LOG = 1000, 10, 5  # a period is 100 steps
@@ -78,6 +79,12 @@ def test_chance_is_what_a_constant_guess_gives():
     assert expert_watchdog(pairs, 0).chance == pytest.approx(-0.2 * math.log(0.2) - 0.8 * math.log(0.8))
     every_pair = resolve(overrides="syncnet_loss=multiway,syncnet_positive_share=0.2")
     assert expert_watchdog(every_pair, 0).chance == pytest.approx(math.log(2))
+
+
+def test_the_samples_of_all_processes_count(monkeypatch):
+    hp = resolve(overrides="syncnet_batch_size=10")
+    monkeypatch.setattr(distributed, "ranks", lambda: 4)
+    assert expert_watchdog(hp, 0).batch_size == 40
 
 
 @pytest.fixture(scope="module")

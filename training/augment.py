@@ -52,15 +52,15 @@ def augment(
 def augment_speech(
     mel: torch.Tensor, rng: torch.Generator, amount: float, reach: float, piece: tuple[int, int] = (0, 1)
 ) -> torch.Tensor:
-    """mel (B, 80, 16), each louder or softer, and brighter or darker, by at most `amount` in units of the mel.
+    """mel (B, …, 80, 16), each of B louder or softer, and brighter or darker, by at most `amount` in units of the mel.
 
     One unit is 12.5 dB. It hides whose voice and which microphone it is, not what is said when. reach: the largest
     value of a mel, max_abs_value. rng, piece: as in `augment`.
     """
     which, pieces = piece
-    drawn = 2 * torch.rand(len(mel) * pieces, 2, 1, 1, generator=rng)[which * len(mel) : (which + 1) * len(mel)] - 1
-    level, tilt = (amount * drawn).to(mel.device).unbind(dim=1)
-    over_bands = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[None, :, None]
+    drawn = 2 * torch.rand(len(mel) * pieces, 2, generator=rng)[which * len(mel) : (which + 1) * len(mel)] - 1
+    level, tilt = (amount * drawn).to(mel.device).view(-1, 2, *[1] * (mel.dim() - 1)).unbind(dim=1)
+    over_bands = torch.linspace(-1, 1, mel.shape[-2], device=mel.device)[:, None]
     return (mel + level + tilt * over_bands).clamp(-reach, reach)
 
 

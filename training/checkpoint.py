@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there.
 
 {"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
- "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list, "code": its version}
+ "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list, "measured_on": of what
+ the best checkpoints are chosen by, "code": its version}
 
 A network "…_ema" is the average of another over the steps, which `models.load_…` prefer. Of several processes, the
 first one writes.
@@ -26,8 +27,9 @@ PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
 class Checkpoints:
     """The checkpoints of one run in one folder: the newest `keep`, and the best by the recipe's own measures."""
 
-    def __init__(self, folder: Path, recipe, hp: hparams.HParams, data: str, keep: int):
-        self.folder, self.recipe, self.hp, self.data, self.keep = Path(folder), recipe, hp, data, keep
+    def __init__(self, folder: Path, recipe, hp: hparams.HParams, data: str, measured_on: str, keep: int):
+        self.folder, self.recipe, self.hp, self.keep = Path(folder), recipe, hp, keep
+        self.data, self.measured_on = data, measured_on
 
     def save(self, step: int) -> Path:
         path = self.folder / FILE.format(step)
@@ -55,6 +57,7 @@ class Checkpoints:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in recipe.optimizers.items()},
             "recipe": recipe.state_dict(),
             "data": self.data,
+            "measured_on": self.measured_on,
             "code": code_version(),
         }
         try:
@@ -90,7 +93,7 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -
         raise UserError(f"{path}: its network has another size: set its width, img_size, syncnet_T") from error
 
 
-def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
+def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str) -> int:
     """Puts a checkpoint of the same recipe into `recipe` and returns its step; says what differs from this run."""
     saved = read_checkpoint(path)
     wanted = {name for name in recipe.networks if not name.endswith("_ema")}
@@ -117,6 +120,9 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str) -> int:
             for group, settings in zip(optimizer.param_groups, asked, strict=True):
                 group.update(settings)
         recipe.load_state_dict(saved["recipe"])
+        if saved.get("measured_on", measured_on) != measured_on:
+            print("resuming with another val list: the best checkpoints are chosen anew")
+            recipe.forget_best()
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: does not fit this run ({reason}): use its hparams width and img_size") from error

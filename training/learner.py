@@ -99,4 +99,8 @@ class Learner(Runner):
         average = self.average.network
         torch._foreach_lerp_(list(average.parameters()), list(self.network.parameters()), 1 - keep)
         for old, new in zip(average.buffers(), self.network.buffers(), strict=True):
-            old.copy_(new)
+            # The statistics of the averaged weights' activations are nearer to the average of the statistics.
+            if old.is_floating_point():
+                old.lerp_(new, 1 - keep)
+            else:
+                old.copy_(new)

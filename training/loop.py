@@ -7,6 +7,7 @@ A recipe is an object with
     step(batch)                 one optimisation step, returns named values for the curves, or NonFiniteGradient
     evaluate(batches)           an Evaluation over the val list; may change the recipe's own state
     best_of(values)             names of the checkpoints these values are the best so far for, such as ["best"]
+    forget_best()               what comes next is the best so far
     samples(batch)              named image grids, uint8 (H, W, 3) BGR
     state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
 """

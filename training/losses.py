@@ -27,7 +27,7 @@ def _bce(probability: torch.Tensor, target: torch.Tensor, reduction: str = "mean
 
 
 def pair_p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D) -> (N, N)."""
+    """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D), (M, D) -> (N, M)."""
     face, speech = face.float(), speech.float()
     norms = face.norm(dim=-1)[:, None] * speech.norm(dim=-1)[None]
     return face @ speech.T / norms.clamp(min=eps)
@@ -36,7 +36,7 @@ def pair_p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> 
 def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
     """The expert's BCE over all pairs of a batch, in-sync and off-sync ones with half the weight each.
 
-    probability (N, N), in sync on the diagonal; negatives (N, N) marks the off-sync pairs that count. With this
+    probability (N, M), M >= N, in sync on the diagonal; negatives (N, M) marks the off-sync pairs that count. With this
     balance P_sync keeps its meaning: the probability that a pair is in sync when one in two is.
     """
     diagonal = probability.diagonal()
@@ -51,10 +51,11 @@ def multiway_loss(probability: torch.Tensor, negatives: torch.Tensor, temperatur
 
     Multi-way matching, Chung et al., "Perfect Match", ICASSP 2019. Arguments as in `all_pairs_bce`.
     """
-    counts = negatives | torch.eye(len(negatives), dtype=torch.bool, device=negatives.device)
+    counts = negatives | torch.eye(*negatives.shape, dtype=torch.bool, device=negatives.device)
     logits = (probability / temperature).masked_fill(~counts, float("-inf"))
     right = torch.arange(len(logits), device=logits.device)
-    return 0.5 * F.cross_entropy(logits, right) + 0.5 * F.cross_entropy(logits.T, right)
+    speech_of_faces = logits[:, : len(logits)]  # the others belong to no face
+    return 0.5 * F.cross_entropy(logits, right) + 0.5 * F.cross_entropy(speech_of_faces.T, right)
 
 
 def sync_loss(probability: torch.Tensor) -> torch.Tensor:

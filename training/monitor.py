@@ -14,8 +14,9 @@ class Monitor:
     """Collects what each step returns and writes its mean every so often; the first of several processes writes."""
 
     def __init__(self, folder: Path, first_step: int):
-        # Points a resumed run will draw again are hidden.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step or None) if distributed.is_first() else None
+        # Points a resumed run will draw again are hidden; those of the step it goes on from it will not.
+        purge_step = first_step + 1 if first_step else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step) if distributed.is_first() else None
         self._means = Means()
 
     def add(self, values: dict[str, torch.Tensor | float]) -> None:

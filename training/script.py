@@ -76,14 +76,19 @@ def refuse_other_cut(path: str | Path, hp: hparams.HParams) -> None:
         raise UserError(f"{path}: its expert was trained with syncnet_mel_cut={cut}: set it in hparams.py too")
 
 
-def restore(args, recipe, hp: hparams.HParams, corpus: Corpus, load_weights) -> int:
+def measured_on(val: Corpus, samples: int) -> str:
+    """What values over the val list are made of: those of another one are not to be compared."""
+    return f"{val.fingerprint}, {samples} samples"
+
+
+def restore(args, recipe, hp: hparams.HParams, train: Corpus, val: Corpus, eval_samples: int, load_weights) -> int:
     """Puts --resume or --checkpoint_path into the recipe and returns the step to go on from, 0 for a new run.
 
     load_weights(path): the module with the weights of a file, official or own.
     """
     if args.resume:
         path = checkpoint.newest(args.checkpoint_dir)
-        step = checkpoint.restore(path, recipe, hp, corpus.fingerprint)
+        step = checkpoint.restore(path, recipe, hp, train.fingerprint, measured_on(val, eval_samples))
         print(f"going on from {path}, step {step}")
         return step
     if args.checkpoint_path:
@@ -131,7 +136,14 @@ def run(
             recipe,
             batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
             val_batches=evaluation_batches(*validate_on, eval_samples, batch_size, hp.num_workers),
-            checkpoints=checkpoint.Checkpoints(folder, recipe, hp, corpus.fingerprint, hp.keep_checkpoints),
+            checkpoints=checkpoint.Checkpoints(
+                folder,
+                recipe,
+                hp,
+                corpus.fingerprint,
+                measured_on(validate_on[0].corpus, eval_samples),
+                hp.keep_checkpoints,
+            ),
             monitor=monitor,
             intervals=intervals,
             first_step=first_step,

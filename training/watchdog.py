@@ -8,6 +8,7 @@ a resumed run's first period, the part that is left is judged.
 import math
 
 from hparams import HParams
+from training import distributed
 
 LEARNS = 0.01  # nats below chance that count as learning; the mean over a period scatters by far less
 
@@ -44,7 +45,8 @@ class ChanceWatchdog:
 
 def expert_watchdog(hp: HParams, first_step: int) -> ChanceWatchdog:
     share = hp.syncnet_positive_share if hp.syncnet_loss == "bce" else 0.5
-    return ChanceWatchdog("loss/bce", entropy(share), hp.syncnet_patience, hp.syncnet_batch_size, first_step)
+    samples_per_step = hp.syncnet_batch_size * distributed.ranks()
+    return ChanceWatchdog("loss/bce", entropy(share), hp.syncnet_patience, samples_per_step, first_step)
 
 
 def entropy(share: float) -> float:

@@ -33,12 +33,12 @@ class ExpertRecipe(Recipe):
             expert, hp.syncnet_lr, betas, hp, device, hp.syncnet_ema_decay, weight_decay=hp.syncnet_weight_decay
         )
         super().__init__(hp, {"expert": self.expert})
-        # of the checkpoints that are kept for it, the higher the better
-        self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
+        self.is_fine_tuning = False  # what eases the first steps of an expert that knows nothing is left out then
+        self.forget_best()
 
     def part_step(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
         """part: faces uint8 (B, T, H, W, 3), mel (B, 80, 16), in_sync (B,)."""
-        probability = p_sync(*self._embed(part, piece))
+        probability = p_sync(*self._embed(part["faces"], part["mel"][:, None], piece))
         loss = expert_bce(probability, part["in_sync"])
         accuracy = _accuracy(*map(distributed.gather, (probability.detach(), part["in_sync"])))
         return loss, {"loss/bce": loss, "sync/accuracy": accuracy}
@@ -50,6 +50,10 @@ class ExpertRecipe(Recipe):
         values = {f"val/{name}": value for name, value in report.values().items()}
         headline = {name: values.pop(name) for name in HEADLINE}
         return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())
+
+    def forget_best(self) -> None:
+        # of the checkpoints that are kept for it, the higher the better
+        self.best = {"best": float("-inf"), "best_pair_accuracy": float("-inf")}
 
     def best_of(self, values: dict[str, float]) -> list[str]:
         # The lowest loss is not the best at telling windows apart: both are kept.
@@ -78,21 +82,25 @@ class ExpertRecipe(Recipe):
         return named.take()
 
     def recipe_state(self) -> dict:
-        return {"best": self.best}
+        return {"best": self.best, "is_fine_tuning": self.is_fine_tuning}
 
     def load_recipe_state(self, state: dict) -> None:
         self.best = dict(state["best"])
+        self.is_fine_tuning = state.get("is_fine_tuning", False)
 
-    def _embed(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of augmented faces and of speech, each (B, D). piece: which of how many of the step's batch."""
+    def _embed(self, faces: torch.Tensor, mel: torch.Tensor, piece: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        """Embeddings of augmented faces, uint8 (B, T, H, W, 3) -> (B, D), and of speech, (B, K, 80, 16) -> (K B, D).
+
+        First comes the first speech of every face. piece: which of how many of the step's batch.
+        """
         hp = self.hp
         # Seeded by the step: what is drawn does not depend on what was drawn before.
         rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
         # Changed faces hide the first traces of the mouth, so the changes grow from nothing: docs/expert.md.
-        growing = hp.syncnet_augment_growth * hp.syncnet_nsteps
+        growing = 0 if self.is_fine_tuning else hp.syncnet_augment_growth * hp.syncnet_nsteps
         grown = min(1.0, self.steps / growing) if growing else 1.0
         faces = augment(
-            to_float(part["faces"]),
+            to_float(faces),
             rng,
             hp.syncnet_flip,
             round(grown * hp.syncnet_shift_px),
@@ -100,23 +108,29 @@ class ExpertRecipe(Recipe):
             grown * hp.syncnet_blur,
             piece,
         )
-        mel = part["mel"]
         if hp.syncnet_speech_gain:
             mel = augment_speech(mel, rng, hp.syncnet_speech_gain, hp.max_abs_value, piece)
-        speech, face = self.expert(mel.unsqueeze(1), expert_faces(faces))
+        speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), expert_faces(faces))
         return face, speech
 
 
 class MultiwayExpertRecipe(ExpertRecipe):
     def part_step(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
-        """part: as for ExpertRecipe, all in sync, with clip and start (B,) of each window.
+        """part: as for ExpertRecipe, all in sync, with clip and start (B,) of each window, and perhaps nearby speech.
 
         Windows of all processes meet each other; those of other parts of the batch do not.
         """
-        face, speech = (distributed.gather(rows.float()) for rows in self._embed(part, piece))
-        clip, start = distributed.gather(part["clip"]), distributed.gather(part["start"])
-        probability = pair_p_sync(face, speech)  # (B * ranks, B * ranks)
-        same_clip, anywhere = negatives(clip, start, self._min_gap())
+        mel, starts = part["mel"][:, None], part["start"][:, None]
+        if "nearby_mel" in part:
+            mel = torch.cat([mel, part["nearby_mel"]], dim=1)  # (B, K, 80, 16)
+            starts = torch.cat([starts, part["nearby_start"]], dim=1)
+        kinds = mel.shape[1]
+        face, speech = self._embed(part["faces"], mel, piece)
+        face = distributed.gather(face.float())
+        speech = torch.cat([distributed.gather(rows) for rows in speech.float().chunk(kinds)])
+        clip, starts = distributed.gather(part["clip"]), distributed.gather(starts)
+        probability = pair_p_sync(face, speech)  # (B * ranks, K * B * ranks)
+        same_clip, anywhere = negatives(clip, starts[:, 0], clip.repeat(kinds), starts.T.flatten(), self._min_gap())
         # The BCE keeps to the paper's negatives, of the same clip.
         bce = all_pairs_bce(probability, same_clip)
         others = {"clip": same_clip, "batch": anywhere}[self.hp.syncnet_match_within]
@@ -125,17 +139,20 @@ class MultiwayExpertRecipe(ExpertRecipe):
 
     def _min_gap(self) -> int:
         """Frames: easy negatives first, from syncnet_first_gap down to the nearest ones at half of training."""
-        done = 2 * self.steps / self.hp.syncnet_nsteps
+        done = 1 if self.is_fine_tuning else 2 * self.steps / self.hp.syncnet_nsteps
         return max(self.hp.syncnet_min_gap, round(self.hp.syncnet_first_gap * (1 - done)))
 
 
-def negatives(clip: torch.Tensor, start: torch.Tensor, min_gap: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which windows are off-sync to each other: two masks (B, B), within the same clip and anywhere.
+def negatives(
+    clip: torch.Tensor, start: torch.Tensor, speech_clip: torch.Tensor, speech_start: torch.Tensor, min_gap: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which faces (rows) and speeches (columns) are off sync: two masks (N, M), within the same clip and anywhere.
 
-    clip, start (B,): where each window comes from. Those of one clip less than min_gap frames apart count neither way.
+    clip, start (N,) of the faces, (M,) of the speeches: where each window comes from. Those of one clip less than
+    min_gap frames apart count neither way.
     """
-    same_clip = clip[:, None] == clip[None]
-    apart = (start[:, None] - start[None]).abs() >= min_gap
+    same_clip = clip[:, None] == speech_clip[None]
+    apart = (start[:, None] - speech_start[None]).abs() >= min_gap
     return same_clip & apart, ~same_clip | apart
 
 

@@ -31,7 +31,7 @@ class GeneratorRecipe(Recipe):
         rate, betas = hp.initial_learning_rate, (hp.beta1, hp.beta2)
         self.generator = Learner(generator, rate, betas, hp, device, hp.ema_decay)
         super().__init__(hp, {"generator": self.generator, **(others or {})})
-        self.best_loss = float("inf")
+        self.forget_best()
 
     @torch.no_grad()
     def evaluate(self, batches) -> Evaluation:
@@ -49,6 +49,9 @@ class GeneratorRecipe(Recipe):
             "val/p_sync": float(probability.mean()),
         }
         return Evaluation(values)
+
+    def forget_best(self) -> None:
+        self.best_loss = float("inf")
 
     def best_of(self, values: dict[str, float]) -> list[str]:
         loss = self.val_loss(values)

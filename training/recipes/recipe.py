@@ -8,7 +8,7 @@ from training.learner import Learner
 
 
 class Recipe:
-    """A recipe of `training.loop`; a subclass adds kind, optimise, evaluate, best_of, samples."""
+    """A recipe of `training.loop`; a subclass adds kind, optimise, evaluate, best_of, forget_best, samples."""
 
     def __init__(self, hp: HParams, learners: dict[str, Learner]):
         self.hp, self.steps = hp, 0
