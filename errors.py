@@ -1,5 +1,6 @@
 """A user's mistake, said in one line, and the way every script ends on one."""
 
+import errno
 import sys
 
 
@@ -19,5 +20,7 @@ def run_script(main) -> None:
         sys.exit(130)
     except OSError as error:
         # A full disk or a folder without permission is the machine's state, not a bug worth a traceback.
-        print(f"error: {error.strerror or error}: {error.filename or 'see the message above'}", file=sys.stderr)
+        remedy = "; free some space, what was finished is kept" if error.errno == errno.ENOSPC else ""
+        where = error.filename or "see the message above"
+        print(f"error: {error.strerror or error}: {where}{remedy}", file=sys.stderr)
         sys.exit(1)

@@ -162,6 +162,11 @@ class HParams:
                 f"hparam syncnet_mel_step_size={self.syncnet_mel_step_size}: must be 16 where syncnet_T is not 5: "
                 "the expert then hears as long as it sees"
             )
+        if self.syncnet_wt + self.disc_wt >= 1:
+            raise HParamError(
+                f"hparams syncnet_wt={self.syncnet_wt}, disc_wt={self.disc_wt}: L1 has the rest of 1 for its "
+                "weight, and nothing is left: lower them"
+            )
         for name in POSITIVE:
             if not 0 < getattr(self, name) < INF:
                 raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")
@@ -209,6 +214,12 @@ RANGES = {
     "reference_candidates": (1, INF),
     "chin_jitter": (0, 0.1),
     "perceptual_wt": (0, INF),
+    "syncnet_wt": (0, 1),
+    "disc_wt": (0, 1),
+    "sync_gate": (0, INF),
+    "sync_start_step": (0, INF),
+    "disc_start_step": (0, INF),
+    "seed": (0, INF),
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "

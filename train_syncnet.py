@@ -52,7 +52,6 @@ def main(argv=None):
     make_recipe, sampling = how_to_train(hp, train)
     recipe = make_recipe(hp, device)
     first_step = script.restore(args, recipe, hp, train, val, len(validation), load_expert)
-    recipe.is_fine_tuning |= bool(args.checkpoint_path)
 
     evaluation = script.run(
         args,

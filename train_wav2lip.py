@@ -23,7 +23,6 @@ from training import script
 from training.checkpoint import copy_weights
 from training.guards import GeneratorWatchdog
 from training.loop import Intervals
-from training.recipes.adversary import Adversary
 from training.recipes.lipgan import LipGanRecipe
 from training.recipes.speech2vid import Speech2VidRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
@@ -90,6 +89,11 @@ def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> No
     """UserError where the recipe cannot do what hparams ask for."""
     if recipe in ONLY_96_PX and (hp.img_size != 96 or hp.speech_encoder_init != "random"):
         raise UserError(f"recipe {recipe} has an architecture of its own: img_size=96, speech_encoder_init=random")
+    if hp.speech_encoder_init == "expert" and hp.syncnet_T != 5:
+        raise UserError(
+            f"speech_encoder_init=expert: the generator hears 0.2 s for a frame, an expert of syncnet_T={hp.syncnet_T} "
+            "hears another length: set speech_encoder_init=random"
+        )
     if hp.perceptual_wt and (recipe in ONLY_96_PX or not vgg_path):
         raise UserError(
             f"perceptual_wt={hp.perceptual_wt} is for the recipes wav2lip and wav2lip_gan and needs "
@@ -106,7 +110,7 @@ def wav2lip(hp, expert, device, vgg=None) -> Wav2LipRecipe:
 
 
 def wav2lip_gan(hp, expert, device, vgg=None) -> Wav2LipRecipe:
-    return Wav2LipRecipe(hp, expert, device, adversary=Adversary(hp, device), vgg=vgg)
+    return Wav2LipRecipe(hp, expert, device, with_gan=True, vgg=vgg)
 
 
 RECIPES = {"wav2lip": wav2lip, "wav2lip_gan": wav2lip_gan, "lipgan": LipGanRecipe, "speech2vid": Speech2VidRecipe}

@@ -5,6 +5,7 @@ import torch
 
 from errors import UserError
 from models import usable_device
+from training.distributed import own_device
 
 
 def test_without_a_name_it_is_a_gpu_if_there_is_one():
@@ -17,3 +18,23 @@ def test_what_cannot_compute_is_refused_in_one_line_with_the_remedy(name):
     with pytest.raises(UserError, match=f"^--device {name} cannot be used here .*: give --device cpu") as refusal:
         usable_device(name)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "own"), [(None, 4, "cuda:2"), ("cuda", 4, "cuda:2"), ("cpu", 4, "cpu"), (None, 0, None)]
+)
+def test_every_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch, name, gpus, own):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert own_device(name) == name  # without torchrun
+    monkeypatch.setenv("RANK", "6")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert own_device(name) == own
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="more processes than this machine has GPUs .2.: lower --nproc_per_node"):
+        own_device("cuda")

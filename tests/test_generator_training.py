@@ -28,7 +28,7 @@ from models import (
 )
 from models.inputs import to_float
 from models.vgg import VggFeatures
-from training.guards import GeneratorWatchdog
+from training.guards import GeneratorWatchdog, NonFiniteSteps
 from training.learner import Learner, NonFiniteGradient
 from training.losses import contrastive_loss, discriminator_losses, gradient_penalty, stabilised_sync_loss
 from training.plot import read_events
@@ -49,7 +49,7 @@ def recipe_of(overrides: str = "", gan: bool = True) -> Wav2LipRecipe:
     torch.manual_seed(0)
     hp = resolve(overrides=f"{GENERATOR},{overrides}")
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
-    return Wav2LipRecipe(hp, expert, CPU, Adversary(hp, CPU) if gan else None)
+    return Wav2LipRecipe(hp, expert, CPU, with_gan=gan)
 
 
 # baselines
@@ -400,6 +400,30 @@ def test_a_saturated_discriminator_is_named_with_its_remedy_and_not_at_every_per
     assert "disc_initial_learning_rate" in said[0]
 
 
+def test_a_saturated_discriminator_of_lipgan_is_named_too():
+    (said,) = warnings_of({"gan/disc_accuracy": 1.0, "loss/match": 1.3})
+    assert "saturated" in said
+
+
+def test_a_picture_that_is_not_learnt_is_blamed_on_the_weights():
+    said = warnings_of({"loss/l1": 0.4, "loss/sync": 0.01}, periods=3, overrides="syncnet_wt=0.9")
+    assert len(said) == 2  # not at the first period: every run begins so
+    assert "not learnt" in said[0]
+    assert "syncnet_wt (now 0.9)" in said[0]
+
+
+def test_skipped_steps_are_counted_aloud_and_end_the_run_where_there_is_nothing_else(tmp_path, capsys):
+    skip = NonFiniteSteps(tmp_path, ["id1/clip0"], resolve(overrides="on_nonfinite=skip"))
+    batch = {"clip": torch.tensor([0])}
+    for step in (3, *range(5, 104)):
+        assert skip(step, batch) == {"gradient/skipped_steps": 1.0}
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[-5] for line in said] == ["1", "2", "4", "8", "16", "32", "64"]
+    assert said[1].startswith("step 5: skipped")
+    with pytest.raises(UserError, match="gradients of 100 steps in a row.*lower the learning rate"):
+        skip(104, batch)
+
+
 def test_an_exploded_sync_loss_is_named_with_its_remedy():
     (said,) = warnings_of({"loss/sync": 18.0})
     assert "exploded" in said
@@ -423,7 +447,7 @@ def test_a_run_from_a_collapsed_discriminator_says_so(store, expert, tmp_path, c
     train_generator(store, expert, tmp_path / "run", 4, *flags, hp=settings)
     said = capsys.readouterr().out
     assert "warning: the discriminator has collapsed" in said
-    assert "leave out --disc_checkpoint_path" in said
+    assert "without --disc_checkpoint_path" in said
 
 
 def test_a_discriminator_that_wins_every_time_is_called_saturated():

@@ -1,14 +1,17 @@
 """training/ promises: a resumed run equals the uninterrupted one bit for bit, the expert stays frozen, what evolves is
 in the checkpoint, and every way a run can end leaves a usable last checkpoint."""
 
+import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from golden_weights import golden_file, golden_state_dict
 
 import train_syncnet
 import train_wav2lip
@@ -17,7 +20,7 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling, fixed_draws
 from errors import UserError
 from hparams import resolve
-from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint
+from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint, write_checkpoint
 from training import checkpoint
 from training.checkpoint import Checkpoints
 from training.learner import Learner
@@ -25,7 +28,6 @@ from training.loop import Evaluation, Intervals, train
 from training.monitor import Monitor
 from training.plot import read_events
 from training.recipes import expert as expert_recipe
-from training.recipes.adversary import Adversary
 from training.recipes.expert import MultiwayExpertRecipe, negatives
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.schedule import rate_at
@@ -149,6 +151,20 @@ def test_the_best_by_loss_and_the_best_by_pair_accuracy_are_both_kept():
     assert best(0.9, 0.5) == ["best", "best_pair_accuracy"]
 
 
+def test_resuming_with_another_expert_or_number_of_processes_is_said(store, expert, gan, tmp_path, monkeypatch, capsys):
+    shutil.copytree(gan, tmp_path / "run")
+    other = train_expert(store, tmp_path / "other", 1, hp=EXPERT + ",seed=5") / "best.pth"
+    capsys.readouterr()
+    train_generator(store, other, tmp_path / "run", 5, "--resume")
+    assert "resuming with another expert" in capsys.readouterr().out
+    path = checkpoint.newest(tmp_path / "run")
+    write_checkpoint({**read_checkpoint(path), "ranks": 4}, path)
+    train_generator(store, other, tmp_path / "run", 6, "--resume")
+    said = capsys.readouterr().out
+    assert "resuming with 1 processes instead of 4" in said
+    assert "another expert" not in said
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
     train_expert(store, tmp_path, 4)
     path = tmp_path / checkpoint.FILE.format(4)
@@ -213,6 +229,8 @@ def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path)
     shutil.copytree(gan, tmp_path / "gan")
     with pytest.raises(UserError, match="holds generator, visual_discriminator, cannot resume expert"):
         train_expert(store, tmp_path / "gan", 6, "--resume")
+    with pytest.raises(UserError, match="cannot resume generator: give the script, and the --recipe"):
+        train_generator(store, expert / "best.pth", tmp_path / "gan", 6, "--resume", "--recipe", "wav2lip")
     with pytest.raises(UserError, match="best.pth holds a generator"):
         train_generator(store, gan / "best.pth", tmp_path / "b", 2)
     wider = EXPERT.replace("width=0.0625", "width=0.125")
@@ -316,7 +334,7 @@ def test_the_expert_is_untouched_by_the_generators_training(store, expert):
     hp = resolve(overrides=GENERATOR)
     frozen = load_expert(expert / "best.pth")
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
-    recipe = Wav2LipRecipe(hp, frozen, CPU, Adversary(hp, CPU))
+    recipe = Wav2LipRecipe(hp, frozen, CPU, with_gan=True)
     corpus = open_split(store, store / "lists", "train", hp, "generator")
     sampling = GeneratorSampling(corpus, 0, 5)
     loader = torch.utils.data.DataLoader(GeneratorDataset(corpus, 96), batch_sampler=[fixed_draws(sampling, 2)] * 2)
@@ -330,13 +348,58 @@ def test_the_expert_is_untouched_by_the_generators_training(store, expert):
 def test_the_total_is_the_papers_weighted_sum(store, expert):
     hp = resolve(overrides=GENERATOR)
     device = CPU
-    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, with_gan=True)
     corpus = open_split(store, store / "lists", "train", hp, "generator")
     draws = fixed_draws(GeneratorSampling(corpus, 0, 5), 2)
     batch = next(iter(torch.utils.data.DataLoader(GeneratorDataset(corpus, 96), batch_sampler=[draws])))
     named = recipe.step(batch)
     by_hand = 0.90 * named["loss/l1"] + 0.03 * named["loss/sync"] + 0.07 * named["loss/gan"]
     assert named["loss/total"].item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+def test_the_losses_of_a_faithful_step_equal_the_official_ones(tmp_path, monkeypatch):
+    golden = golden_file("faithful_step")
+    levels = 1023  # of the faces kept here, which moves the losses by 2e-6 at most
+    truth, fake = (golden[name].float() / levels for name in ("gt", "fake"))
+    torch.save({"state_dict": golden_state_dict("expert")}, tmp_path / "expert.pth")
+    hp = resolve("faithful", "sync_gate=inf,batch_size=2")
+    recipe = Wav2LipRecipe(hp, load_expert(tmp_path / "expert.pth"), CPU, with_gan=True)
+    recipe.networks["visual_discriminator"].load_state_dict(golden_state_dict("visual_discriminator"))
+    drawn_by = next(recipe.networks["generator"].parameters())
+
+    def generate(batch, generator, piece):
+        return truth, torch.cat([truth, truth], dim=1), fake + 0 * drawn_by.sum()
+
+    monkeypatch.setattr(recipe, "generate", generate)
+    named = recipe.step({"mel": golden["mel"][:, 0]})
+    official = {
+        "loss/l1": "l1",
+        "loss/sync": "sync_loss",
+        "loss/gan": "perceptual_loss",
+        "loss/total": "total",
+        "gan/disc_real": "disc_real_loss",
+        "gan/disc_fake": "disc_fake_loss",
+    }
+    for name, in_golden in official.items():
+        assert named[name].item() == pytest.approx(golden[in_golden].item(), abs=1e-5), name
+
+
+def test_one_seed_means_the_same_generator_with_and_without_a_discriminator():
+    weights = []
+    for with_gan in (False, True):
+        torch.manual_seed(0)
+        hp = resolve(overrides=GENERATOR)
+        recipe = Wav2LipRecipe(hp, SyncNetExpert(hp.img_size, hp.width).eval(), CPU, with_gan=with_gan)
+        weights.append(recipe.networks["generator"].state_dict())
+    assert_identical(*map(dict, weights))
+
+
+def test_a_value_that_is_no_number_is_never_the_best():
+    hp = resolve(overrides=GENERATOR)
+    recipe = Wav2LipRecipe(hp, SyncNetExpert(hp.img_size, hp.width).eval(), CPU)
+    losses = [float("nan"), 0.3, float("nan"), 0.2, 0.25]
+    best = [recipe.best_of({"val/l1": loss, "val/sync": 0.0}) == ["best"] for loss in losses]
+    assert best == [False, True, False, True, False]
 
 
 def random_batch() -> dict:
@@ -361,6 +424,15 @@ def test_the_gate_of_the_sync_loss_opens_once_and_is_remembered(expert):
     assert "loss/sync" in again.step(batch)
 
 
+@pytest.mark.parametrize("is_fine_tuning", [False, True])
+def test_the_gate_stays_shut_before_the_first_step_of_a_generator_that_knows_nothing(expert, is_fine_tuning):
+    hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=100"))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
+    recipe.is_fine_tuning = is_fine_tuning
+    recipe.evaluate([random_batch()])
+    assert recipe.sync_is_on == is_fine_tuning
+
+
 def test_a_gate_that_is_opened_by_hand_stays_open_on_resuming(expert):
     hp = resolve(overrides=GENERATOR.replace("sync_gate=inf", "sync_gate=0"))
     shut = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), CPU)
@@ -382,7 +454,7 @@ def test_the_sync_loss_can_start_at_a_given_step_whatever_the_gate_says(expert):
 
 def test_the_discriminator_rests_until_its_step(expert):
     hp, device = resolve(overrides=GENERATOR + ",disc_start_step=1"), CPU
-    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, Adversary(hp, device))
+    recipe = Wav2LipRecipe(hp, load_expert(expert / "best.pth"), device, with_gan=True)
     first, second = (recipe.step(random_batch()) for _ in range(2))
     assert "loss/gan" not in first
     assert "gan/disc_real" not in first
@@ -543,17 +615,47 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Failing(torch.utils.data.Dataset):
+    """Samples for Line, of which the tenth does what it is told to."""
+
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, i):
+        if i == 9:
+            self.fail()
+        return {"x": np.float32([1])}
+
+
+def die():
+    time.sleep(0.2)  # the batches before have arrived by then
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_ends_the_run_in_one_line_wherever_it_is(tmp_path):
+    recipe = Line(after_step=lambda step: time.sleep(0.1))  # most of the time goes into steps
+    loader = torch.utils.data.DataLoader(Failing(die), batch_size=1, num_workers=1)
+    with pytest.raises(UserError, match="a loader worker died.*lower num_workers.*--resume"):
+        run_line(recipe, tmp_path, 20, batches=loader)
+
+
+def test_a_bug_in_a_worker_is_not_taken_for_its_death(tmp_path):
+    def fail():
+        raise RuntimeError("sizes of tensors must match")
+
+    loader = torch.utils.data.DataLoader(Failing(fail), batch_size=1, num_workers=1)
+    with pytest.raises(RuntimeError, match="sizes of tensors"):
+        run_line(Line(), tmp_path, 20, batches=loader)
+
+
 def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
-    class Clips(torch.utils.data.Dataset):
-        def __len__(self):
-            return 100
+    def fail():
+        raise UserError("id1/clip7: stored clip is damaged: preprocess it again")
 
-        def __getitem__(self, i):
-            if i == 9:
-                raise UserError("id1/clip7: stored clip is damaged: preprocess it again")
-            return {"x": np.float32([1])}
-
-    loader = torch.utils.data.DataLoader(Clips(), batch_size=1, num_workers=1)
+    loader = torch.utils.data.DataLoader(Failing(fail), batch_size=1, num_workers=1)
     with pytest.raises(UserError) as refusal:
         run_line(Line(), tmp_path, 20, batches=loader)
     assert str(refusal.value) == "id1/clip7: stored clip is damaged: preprocess it again"

@@ -2,7 +2,7 @@
 
 {"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
  "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list, "measured_on": of what
- the best checkpoints are chosen by, "code": its version}
+ the best checkpoints are chosen by, "code": its version, "ranks": number of processes}
 
 A network "…_ema" is the average of another over the steps, which `models.load_…` prefer. Of several processes, the
 first one writes.
@@ -59,6 +59,7 @@ class Checkpoints:
             "data": self.data,
             "measured_on": self.measured_on,
             "code": code_version(),
+            "ranks": distributed.ranks(),
         }
         try:
             write_checkpoint(content, path)
@@ -96,16 +97,20 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -
 def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str) -> int:
     """Puts a checkpoint of the same recipe into `recipe` and returns its step; says what differs from this run."""
     saved = read_checkpoint(path)
-    wanted = {name for name in recipe.networks if not name.endswith("_ema")}
-    if saved.get("kind") != recipe.kind or not wanted <= set(saved["networks"]):
-        held = ", ".join(saved.get("networks", {})) or "no network of this project"
-        wanted = ", ".join(sorted(wanted))
-        raise UserError(f"{path}: holds {held}, cannot resume {wanted}: name a checkpoint of this script and recipe")
+    held, wanted = _without_averages(saved.get("networks", {})), _without_averages(recipe.networks)
+    if saved.get("kind") != recipe.kind or held != wanted:
+        raise UserError(
+            f"{path}: holds {', '.join(held) or 'no network of this project'}, cannot resume {', '.join(wanted)}: "
+            "give the script, and the --recipe, that wrote it"
+        )
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     if changed:
         print(f"resuming with other hparams: {'; '.join(changed)}")
     if saved["data"] != data:
         print("resuming with other data: the training list or its clips have changed since the checkpoint was written")
+    if saved.get("ranks", 1) != distributed.ranks():
+        before, now = saved.get("ranks", 1), distributed.ranks()
+        print(f"resuming with {now} processes instead of {before}: some samples of this epoch come twice or not at all")
     if saved.get("code") != code_version():
         print("resuming with other code: this project's files have changed since the checkpoint was written")
     try:
@@ -125,5 +130,11 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str
             recipe.forget_best()
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: does not fit this run ({reason}): use its hparams width and img_size") from error
+        raise UserError(
+            f"{path}: does not fit this run ({reason}): use its hparams width and img_size, and its --recipe"
+        ) from error
     return saved["step"]
+
+
+def _without_averages(networks: dict) -> list[str]:
+    return sorted(name for name in networks if not name.endswith("_ema"))

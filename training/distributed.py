@@ -19,22 +19,25 @@ from errors import UserError
 _finished = False
 
 
-def join(device: torch.device) -> torch.device:
-    """Joins the processes torchrun started, if it did; returns the device of this one: its own GPU, or the CPU."""
+def own_device(name: str | None) -> str | None:
+    """The name of the device of this process: where torchrun started it on GPUs, the one that is its own."""
+    on_gpus = name.startswith("cuda") if name else torch.cuda.is_available()
+    if "RANK" not in os.environ or not on_gpus:
+        return name
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if 0 < gpus <= local:
+        raise UserError(f"torchrun started more processes than this machine has GPUs ({gpus}): lower --nproc_per_node")
+    return f"cuda:{local}"
+
+
+def join(device: torch.device) -> None:
+    """Joins the processes torchrun started, if it did. device: of this process."""
     if "RANK" not in os.environ:
-        return device
-    local = int(os.environ["LOCAL_RANK"])
+        return
     if device.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise UserError(
-                f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()}): lower "
-                "--nproc_per_node"
-            )
-        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     atexit.register(_leave)
-    return device
 
 
 def finished() -> None:

@@ -4,6 +4,8 @@ that breaks the picture."""
 from collections import defaultdict
 from pathlib import Path
 
+from tqdm import tqdm
+
 from errors import UserError
 from hparams import HParams
 from training import distributed
@@ -12,7 +14,13 @@ SATURATED_ACCURACY = 0.98  # of the discriminator, over a whole period: it is ne
 COLLAPSED_LOSS = 4.0  # of its real or its fake half: it gives one answer to everything, and is sure of it
 HOPELESS_GAN = 4.0  # L_gen of a generator that gets no use out of such a discriminator; ln 2 is a tie
 EXPLODED_SYNC = 4.0  # E_sync; off-sync pairs of real faces lie between 1 and 2
+HOPELESS_MATCH = 1.0  # of LipGAN's discriminator for generated faces: the distance from which it calls them wrong
+UNLEARNT_L1 = 0.25  # a plain grey picture is nearer to a face
+MOST_IN_A_ROW = 100  # steps that may be skipped
 WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
+
+
+ANEW = "a new run from an earlier checkpoint (--checkpoint_path), without --disc_checkpoint_path"
 
 
 class NonFiniteSteps:
@@ -22,6 +30,7 @@ class NonFiniteSteps:
         """names: of the training clips, in the order of the indices in a batch."""
         self.path = Path(folder) / f"nonfinite_steps_rank{distributed.rank()}.txt"
         self.names, self.hp = names, hp
+        self._count, self._in_a_row, self._last = 0, 0, -1
 
     def __call__(self, step: int, batch: dict) -> dict[str, float]:
         clips = sorted({self.names[index] for index in batch["clip"].tolist()})
@@ -30,9 +39,19 @@ class NonFiniteSteps:
         if self.hp.on_nonfinite == "stop":
             raise UserError(
                 f"step {step}: the gradient is NaN or infinite; the clips of its batch are in {self.path}. The weights "
-                "are unharmed up to the last checkpoint: look at the clips, then go on with --resume and "
-                "clip_grad_norm=1, a lower learning rate, or on_nonfinite=skip"
+                "are unharmed up to the last checkpoint: look at the clips, then go on with --resume, or anew where "
+                "there is none yet, and clip_grad_norm=1, a lower learning rate, or on_nonfinite=skip"
             )
+        self._count += 1
+        self._in_a_row = self._in_a_row + 1 if step == self._last + 1 else 1
+        self._last = step
+        if self._in_a_row == MOST_IN_A_ROW:
+            raise UserError(
+                f"step {step}: the gradients of {MOST_IN_A_ROW} steps in a row were NaN or infinite: lower the "
+                f"learning rate, and look at the expert and at the clips in {self.path}"
+            )
+        if self._count & (self._count - 1) == 0:
+            tqdm.write(f"step {step}: skipped, its gradient is NaN or infinite; {self._count} steps skipped so far")
         return {"gradient/skipped_steps": 1.0}
 
 
@@ -47,6 +66,7 @@ class GeneratorWatchdog:
         self.hp, self._period = hp, first_step // hp.guard_steps
         self._seen, self._said = defaultdict(list), defaultdict(int)
         self._best_l1 = float("inf")
+        self._is_first_period = True
 
     def __call__(self, step: int, means: dict[str, float]) -> str | None:
         for name, value in means.items():
@@ -62,16 +82,17 @@ class GeneratorWatchdog:
 
     def _judge(self, means: dict[str, float]):
         hp = self.hp
-        accuracy, gan = means.get("gan/disc_accuracy", 0.5), means.get("loss/gan", 0.0)
-        if accuracy > SATURATED_ACCURACY and gan > HOPELESS_GAN:
+        accuracy = means.get("gan/disc_accuracy", 0.5)
+        gan, match = means.get("loss/gan", 0.0), means.get("loss/match", 0.0)
+        if accuracy > SATURATED_ACCURACY and (gan > HOPELESS_GAN or match > HOPELESS_MATCH):
             yield (
                 "saturated",
-                f"the discriminator is saturated: right in {accuracy:.0%} of the cases, L_gen {gan:.1f} (a tie is "
-                "0.69), so the generator learns nothing from it\n"
+                f"the discriminator is saturated: right in {accuracy:.0%} of the cases, the generator's loss from it "
+                f"{max(gan, match):.1f}, so the generator learns nothing from it\n"
                 f"  1. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), or set disc_r1_wt=1 "
                 "or disc_label_smoothing=0.1\n"
                 "  2. let the picture come first: disc_start_step, from a checkpoint without a discriminator\n"
-                "  3. begin it anew: resume an earlier checkpoint, or leave out --disc_checkpoint_path",
+                f"  3. begin it anew: {ANEW}",
             )
         halves = means.get("gan/disc_real", 0.0), means.get("gan/disc_fake", 0.0)
         if max(halves) > COLLAPSED_LOSS:
@@ -79,7 +100,7 @@ class GeneratorWatchdog:
                 "collapsed",
                 f"the discriminator has collapsed: its loss is {halves[0]:.1f} on real and {halves[1]:.1f} on "
                 f"generated faces, so it says the same of both\n"
-                f"  1. begin it anew: resume an earlier checkpoint, or leave out --disc_checkpoint_path\n"
+                f"  1. begin it anew: {ANEW}\n"
                 f"  2. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), set disc_r1_wt=1",
             )
         sync = means.get("loss/sync", 0.0)
@@ -91,9 +112,17 @@ class GeneratorWatchdog:
                 "sync_loss=stabilised\n"
                 "  2. measure the expert on these faces: train_syncnet.py --evaluate_only; one that is not sure of "
                 "true pairs cannot teach\n"
-                "  3. go back to a checkpoint from before, with sync_gate lower or sync_start_step later",
+                "  3. a new run from an earlier checkpoint (--checkpoint_path), with a lower sync_gate or a later "
+                "sync_start_step",
             )
         l1 = means.get("loss/l1", float("inf"))
+        if not self._is_first_period and UNLEARNT_L1 < l1 < float("inf"):
+            yield (
+                "unlearnt",
+                f"the picture is not learnt: L1 {l1:.4f} over a whole period, and plain grey would do as well: lower "
+                f"syncnet_wt (now {hp.syncnet_wt:g}), disc_wt (now {hp.disc_wt:g}) or initial_learning_rate",
+            )
+        self._is_first_period = False
         if l1 > WORSE_L1 * self._best_l1:
             yield (
                 "worse",

@@ -12,9 +12,11 @@ A recipe is an object with
     state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
 """
 
+import re
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +29,8 @@ from training.checkpoint import Checkpoints
 from training.learner import NonFiniteGradient
 from training.monitor import Monitor
 from training.speed import Speed
+
+DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def train(
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
     """
     step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
-    with StopSignal() as stop, progress(first_step, last_step) as bar:
+    with dead_workers_said(), StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
             stopping = distributed.of_any(stop.asked)  # all processes after the same step
@@ -90,12 +94,13 @@ def train(
                     evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
                     bar.write(f"step {step}: {', '.join(said)}")
+                # before what is only looked at, so that a failure there loses nothing
+                if step and (_due(step, intervals.checkpoint) or is_last):
+                    checkpoints.save(step)
                 if distributed.is_first() and (_due(step, intervals.samples) or step >= last_step):
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
                     if show and intervals.samples:
                         show(step)
-                if step and (_due(step, intervals.checkpoint) or is_last):
-                    checkpoints.save(step)
             if is_last:
                 break
 
@@ -178,11 +183,19 @@ def next_batch(batches):
         return next(batches)
     except UserError as error:
         raise UserError(str(error).rstrip().splitlines()[-1].removeprefix("errors.UserError: ")) from None
+
+
+@contextmanager
+def dead_workers_said() -> Iterator[None]:
+    """Turns torch's report of a worker process that is gone, which interrupts whatever is going on, into one line."""
+    try:
+        yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not DEAD_WORKER.search(str(error)):
             raise
         raise UserError(
-            "a loader worker died, most often for want of memory: lower num_workers in hparams.py and use --resume"
+            "a loader worker died, most often for want of memory, else because the disk it read from is gone: lower "
+            "num_workers in hparams.py, look at the disk, and go on with --resume"
         ) from error
 
 

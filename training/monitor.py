@@ -14,8 +14,8 @@ class Monitor:
     """Collects what each step returns and writes its mean every so often; the first of several processes writes."""
 
     def __init__(self, folder: Path, first_step: int):
-        # Points a resumed run will draw again are hidden; those of the step it goes on from it will not.
-        purge_step = first_step + 1 if first_step else None
+        # Points that this run will draw again are hidden; a resumed one does not draw the step it goes on from.
+        purge_step = first_step + 1 if first_step else 0
         self._writer = SummaryWriter(str(folder), purge_step=purge_step) if distributed.is_first() else None
         self._means = Means()
 

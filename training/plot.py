@@ -22,8 +22,15 @@ def main(argv=None):
     parser.add_argument("runs", metavar="DIR", nargs="+", help="--checkpoint_dir of a training run")
     parser.add_argument("--outfile", metavar="PNG", default="results/curves.png", help="(%(default)s)")
     args = parser.parse_args(argv)
-    plot({Path(run).name: Path(run) for run in args.runs}, Path(args.outfile))
+    plot(named(args.runs), Path(args.outfile))
     print(f"curves: {args.outfile}")
+
+
+def named(runs: list[str]) -> dict[str, Path]:
+    """Runs by the last folder of their paths, or by the whole path where these are not all different."""
+    paths = dict.fromkeys(map(Path, runs))
+    has_names = len({path.name for path in paths}) == len(paths)
+    return {path.name if has_names else str(path): path for path in paths}
 
 
 def read_events(run: Path) -> dict[str, list[tuple[float, int, float]]]:

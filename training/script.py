@@ -48,7 +48,9 @@ def begin(args, hp: hparams.HParams) -> torch.device:
 
     Returns the device of this process.
     """
-    device = distributed.join(usable_device(args.device))
+    # Chosen before anything touches a GPU: every process would take memory of the first one.
+    device = usable_device(distributed.own_device(args.device))
+    distributed.join(device)
     if not distributed.is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the end): one process talks; errors go to stderr
     folder = Path(args.checkpoint_dir)
@@ -95,6 +97,7 @@ def restore(args, recipe, hp: hparams.HParams, train: Corpus, val: Corpus, eval_
         weights = load_weights(args.checkpoint_path)
         for name in {recipe.kind, f"{recipe.kind}_ema"} & set(recipe.networks):
             checkpoint.copy_weights(weights, recipe.networks[name], args.checkpoint_path)
+        recipe.is_fine_tuning = True
         print(f"starting from the weights of {args.checkpoint_path}")
     return 0
 

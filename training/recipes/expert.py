@@ -33,7 +33,6 @@ class ExpertRecipe(Recipe):
             expert, hp.syncnet_lr, betas, hp, device, hp.syncnet_ema_decay, weight_decay=hp.syncnet_weight_decay
         )
         super().__init__(hp, {"expert": self.expert})
-        self.is_fine_tuning = False  # what eases the first steps of an expert that knows nothing is left out then
         self.forget_best()
 
     def part_step(self, part: dict, piece: tuple[int, int]) -> tuple[torch.Tensor, dict]:
@@ -82,11 +81,10 @@ class ExpertRecipe(Recipe):
         return named.take()
 
     def recipe_state(self) -> dict:
-        return {"best": self.best, "is_fine_tuning": self.is_fine_tuning}
+        return {"best": self.best}
 
     def load_recipe_state(self, state: dict) -> None:
         self.best = dict(state["best"])
-        self.is_fine_tuning = state.get("is_fine_tuning", False)
 
     def _embed(self, faces: torch.Tensor, mel: torch.Tensor, piece: tuple[int, int]) -> tuple[torch.Tensor, ...]:
         """Embeddings of augmented faces, uint8 (B, T, H, W, 3) -> (B, D), and of speech, (B, K, 80, 16) -> (K B, D).

@@ -1,5 +1,7 @@
 """What all recipes that train a generator share: how it is fed, evaluated and shown. The losses are the subclasses'."""
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,6 +17,14 @@ from training.losses import p_sync, sync_loss
 from training.recipes.recipe import Recipe
 
 
+def fingerprint(network: nn.Module) -> str:
+    """12 hex digits that tell these weights from others."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 class GeneratorRecipe(Recipe):
     kind = "generator"
 
@@ -27,7 +37,7 @@ class GeneratorRecipe(Recipe):
         others: dict[str, Learner] | None = None,
     ):
         """expert: frozen and in eval mode, as models.load_expert returns it. others: learners beside the generator."""
-        self.expert = Runner(expert, hp, device)
+        self.expert, self._expert_print = Runner(expert, hp, device), fingerprint(expert)
         rate, betas = hp.initial_learning_rate, (hp.beta1, hp.beta2)
         self.generator = Learner(generator, rate, betas, hp, device, hp.ema_decay)
         super().__init__(hp, {"generator": self.generator, **(others or {})})
@@ -55,9 +65,10 @@ class GeneratorRecipe(Recipe):
 
     def best_of(self, values: dict[str, float]) -> list[str]:
         loss = self.val_loss(values)
-        better = loss < self.best_loss
-        self.best_loss = min(loss, self.best_loss)
-        return ["best"] if better else []
+        if not loss < self.best_loss:  # nor NaN
+            return []
+        self.best_loss = loss
+        return ["best"]
 
     def val_loss(self, values: dict[str, float]) -> float:
         """By which the best checkpoint is found."""
@@ -74,10 +85,14 @@ class GeneratorRecipe(Recipe):
         return {"reference_masked_generated_truth": tile(columns[:, :, :, columns.shape[3] // 2])}
 
     def recipe_state(self) -> dict:
-        return {"best_loss": self.best_loss}
+        return {"best_loss": self.best_loss, "expert": self._expert_print}
 
     def load_recipe_state(self, state: dict) -> None:
         self.best_loss = state["best_loss"]
+        if state.get("expert", self._expert_print) != self._expert_print:
+            print(
+                "resuming with another expert: what it has taught, and the best checkpoint so far, are of the other one"
+            )
 
     def generate(
         self, batch: dict, generator: Runner, piece: tuple[int, int] | None = None

@@ -21,9 +21,9 @@ class LipGanRecipe(GeneratorRecipe):
     def __init__(self, hp: HParams, expert: nn.Module, device: torch.device):
         if hp.batch_size // hp.accumulate < 2:
             raise UserError("recipe lipgan takes speech of another window of the batch: batch_size must be at least 2")
+        generator = LipGanGenerator(hp.width)
         network, betas = LipGanDiscriminator(hp.width), (hp.beta1, hp.beta2)
         self.judge = Learner(network, hp.disc_initial_learning_rate, betas, hp, device)
-        generator = LipGanGenerator(hp.width)
         super().__init__(hp, generator, expert, device, {"lipgan_discriminator": self.judge})
 
     def optimise(self, batch: dict) -> dict:

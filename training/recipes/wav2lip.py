@@ -25,13 +25,14 @@ class Wav2LipRecipe(GeneratorRecipe):
         hp: HParams,
         expert: nn.Module,
         device: torch.device,
-        adversary: Adversary | None = None,
+        with_gan: bool = False,
         vgg: nn.Module | None = None,
     ):
-        """vgg: a VggFeatures, where hp.perceptual_wt is not 0."""
-        others = {"visual_discriminator": adversary.discriminator} if adversary else {}
-        super().__init__(hp, Generator(hp.img_size, hp.width), expert, device, others)
-        self.adversary = adversary
+        """with_gan: with the visual quality discriminator. vgg: a VggFeatures, where hp.perceptual_wt is not 0."""
+        generator = Generator(hp.img_size, hp.width)  # first, so that one seed means the same with and without GAN
+        self.adversary = Adversary(hp, device) if with_gan else None
+        others = {"visual_discriminator": self.adversary.discriminator} if with_gan else {}
+        super().__init__(hp, generator, expert, device, others)
         self.vgg = Runner(vgg, hp, device) if hp.perceptual_wt else None
         self.sync_is_on = hp.sync_gate == float("inf")
 
@@ -65,7 +66,9 @@ class Wav2LipRecipe(GeneratorRecipe):
     def evaluate(self, batches) -> Evaluation:
         """As for every generator; opens the gate of the sync loss when E_sync is low enough."""
         evaluation = super().evaluate(batches)
-        self.sync_is_on = self.sync_is_on or evaluation.values["val/sync"] < self.hp.sync_gate
+        # What a generator draws before its first step says nothing of it, only of an expert that is content with it.
+        may_open = self.steps > 0 or self.is_fine_tuning
+        self.sync_is_on = self.sync_is_on or (may_open and evaluation.values["val/sync"] < self.hp.sync_gate)
         return evaluation
 
     def val_loss(self, values: dict[str, float]) -> float:
