@@ -79,7 +79,7 @@ class HParams:
     syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
-    syncnet_nearby: int = 0  # multiway: more speech windows for each face, off sync by at most 15 frames [ours]
+    syncnet_nearby: int = 4  # multiway: more speech windows for each face, off sync by at most 15 frames [ours]
     syncnet_balance: str = "identity"  # clip | identity: what multiway visits equally often [ours]
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
@@ -95,7 +95,7 @@ class HParams:
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
     syncnet_first_gap: int = 0  # multiway: frames, the gap starts as large and shrinks over half of training [ours]
-    syncnet_mel_cut: str = "nearest"  # nearest | exact: column a window's speech begins at, or between two [ours]
+    syncnet_mel_cut: str = "exact"  # where a window's speech begins: exact | nearest column [ours; code: nearest]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
@@ -244,6 +244,7 @@ PRESETS = {
         syncnet_decay="none",
         syncnet_nsteps=700_000,
         syncnet_min_gap=1,
+        syncnet_mel_cut="nearest",
         reference_min_gap=1,
         batch_size=80,
     ),
@@ -263,6 +264,7 @@ PRESETS = {
         syncnet_batch_size=32,
         syncnet_warmup_steps=0,
         syncnet_augment_growth=0,
+        syncnet_nearby=0,
         syncnet_min_gap=5,
         syncnet_eval_min_gap=5,
         syncnet_nsteps=900,

@@ -102,7 +102,7 @@ def evaluate(args, hp: HParams) -> None:
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
-    script.refuse_other_cut(path, hp)
+    hp = script.cut_as_learnt(path, hp)
     corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)

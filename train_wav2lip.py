@@ -42,7 +42,7 @@ def main(argv=None):
             f"{args.syncnet_checkpoint_path}: its expert sees {expert.T} frames of {expert.img_size} px, the generator "
             f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
-    script.refuse_other_cut(args.syncnet_checkpoint_path, hp)
+    hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
     sampled = {}
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)

@@ -129,7 +129,7 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
     found = found_in(folder)
     if found:
         hp = hparams.resolve(preset, settings)
-        corpus = open_split(data_root, lists, "train", hp, "expert", span=hp.syncnet_min_gap)
+        corpus = open_split(data_root, lists, "train", hp, "expert", span=train_syncnet.widest_gap(hp))
         refuse_other_settings(found[max(found)], hp, corpus)
     if steps in found:
         return

@@ -27,12 +27,13 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
 from evaluation.generator_metrics import measure_generator
-from models import load_expert, load_generator, usable_device
+from models import load_expert, load_generator, trained_with, usable_device
 from models.inputs import generator_faces, to_float
 from training.checkpoint import FILE, found_in
 from training.data import evaluation_batches
 from training.images import tile
 from training.loop import to_device
+from training.script import cut_as_learnt
 
 STUDY = "num_workers=0,sample_interval=0,keep_checkpoints=1,decay=cosine,sync_gate=0,eval_windows=60"
 SHOWN = 6  # windows in the grid
@@ -43,6 +44,10 @@ def main(argv=None):
     rows = [row_of(text) for text in args.rows]
     results, device = {}, usable_device()
     judge = load_expert(args.judge_path, device)
+    if trained_with(args.judge_path).syncnet_mel_cut != trained_with(args.syncnet_checkpoint_path).syncnet_mel_cut:
+        raise UserError(
+            f"{args.judge_path}: was trained with another syncnet_mel_cut than the teacher: name another judge"
+        )
     for name, recipe, overrides in rows:
         seeds = []
         for seed in args.seeds:
@@ -91,7 +96,7 @@ def train(folder: Path, recipe: str, overrides: str, seed: int, args) -> hparams
     steps = args.steps
     settings = f"{STUDY},sync_start_step={steps // 3},disc_start_step={steps // 2},nsteps={steps},eval_interval={steps}"
     settings += f",checkpoint_interval={max(steps // 10, 1)},seed={seed},{args.hparams},{overrides}"
-    hp = hparams.resolve(overrides=settings)
+    hp = cut_as_learnt(args.syncnet_checkpoint_path, hparams.resolve(overrides=settings))
     found = found_in(folder)
     if found:
         corpus = open_split(args.data_root, args.filelists, "train", hp, "generator")

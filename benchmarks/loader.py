@@ -37,7 +37,7 @@ ENDLESS = 10**6  # samples of the original's epoch: its workers would start anew
 
 def main(argv=None):
     args = parse_args(argv)
-    hp = HParams()
+    hp = HParams(syncnet_mel_cut="nearest")  # the original's: both sides are to read the same
     with tempfile.TemporaryDirectory() as temporary:
         # the same clips in both layouts
         folder = Path(temporary)

@@ -71,11 +71,14 @@ def describe(split: str, corpus: Corpus) -> None:
         print(f"{split}: {len(corpus.skipped)} listed clips are not used, e.g. {name}: {reason}")
 
 
-def refuse_other_cut(path: str | Path, hp: hparams.HParams) -> None:
-    """UserError where the expert in `path` has learnt on speech that begins elsewhere than hparams say."""
+def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
+    """hparams with the cut of speech that the expert in `path` has learnt on, as it judges no other well; says so."""
     cut = trained_with(path).syncnet_mel_cut
     if cut != hp.syncnet_mel_cut:
-        raise UserError(f"{path}: its expert was trained with syncnet_mel_cut={cut}: set it in hparams.py too")
+        print(
+            f"{path}: its expert was trained with syncnet_mel_cut={cut}, which is used in place of {hp.syncnet_mel_cut}"
+        )
+    return dataclasses.replace(hp, syncnet_mel_cut=cut)
 
 
 def measured_on(val: Corpus, samples: int) -> str:
