@@ -26,7 +26,7 @@ from evaluation.offsets import correct_offsets
 from hparams import HParams
 from models import load_expert, usable_device
 from training import script
-from training.data import evaluation_batches
+from training.data import RunData, evaluation_batches
 from training.loop import Intervals
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 from training.watchdog import expert_watchdog
@@ -51,17 +51,22 @@ def main(argv=None):
     # network, optimiser, and where to begin
     make_recipe, sampling = how_to_train(hp, train)
     recipe = make_recipe(hp, device)
-    first_step = script.restore(args, recipe, hp, train, val, len(validation), load_expert)
+    data = RunData(
+        ExpertDataset(train, hp.img_size),
+        sampling,
+        ExpertDataset(val, hp.img_size),
+        validation,
+        hp.syncnet_batch_size,
+        eval_samples=len(validation),
+    )
+    first_step = script.restore(args, recipe, hp, data, load_expert)
 
     evaluation = script.run(
         args,
         hp,
         device,
         recipe,
-        train_on=(ExpertDataset(train, hp.img_size), sampling),
-        validate_on=(ExpertDataset(val, hp.img_size), validation),
-        batch_size=hp.syncnet_batch_size,
-        eval_samples=len(validation),
+        data,
         first_step=first_step,
         last_step=hp.syncnet_nsteps,
         intervals=Intervals(

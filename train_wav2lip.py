@@ -21,6 +21,7 @@ from models import as_generators, load_expert, load_generator, load_visual_discr
 from models.vgg import VggFeatures
 from training import script
 from training.checkpoint import copy_weights
+from training.data import RunData
 from training.guards import GeneratorWatchdog
 from training.loop import Intervals
 from training.recipes.lipgan import LipGanRecipe
@@ -43,14 +44,15 @@ def main(argv=None):
             f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
     hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
-    sampled = {}
+    sampled = []
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
         script.describe(split, corpus)
         # One candidate on the val list, so that runs with other settings stay comparable.
         candidates = hp.reference_candidates if split == "train" else 1
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
-        sampled[split] = GeneratorDataset(corpus, hp.img_size), sampling
+        sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
+    data = RunData(*sampled, hp.batch_size, hp.eval_windows)
 
     # networks, optimisers, and where to begin
     networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
@@ -61,24 +63,21 @@ def main(argv=None):
     if args.disc_checkpoint_path:
         discriminator = load_visual_discriminator(args.disc_checkpoint_path)
         copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
-    train, val = (sampled[split][0].corpus for split in ("train", "val"))
-    first_step = script.restore(args, recipe, hp, train, val, hp.eval_windows, load_generator)
+    first_step = script.restore(args, recipe, hp, data, load_generator)
 
     evaluation = script.run(
         args,
         hp,
         device,
         recipe,
-        *sampled.values(),
-        batch_size=hp.batch_size,
-        eval_samples=hp.eval_windows,
+        data,
         first_step=first_step,
         last_step=hp.nsteps,
         intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
         warmup_steps=hp.warmup_steps,
         decay=hp.decay,
         watch=GeneratorWatchdog(hp, first_step),
-        show=SampleVideos(recipe, sampled["val"][0], Path(args.checkpoint_dir) / "samples", device, hp.sample_videos),
+        show=SampleVideos(recipe, data.val_dataset, Path(args.checkpoint_dir) / "samples", device, hp.sample_videos),
     )
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")

@@ -93,6 +93,7 @@ def test_a_resumed_expert_equals_the_uninterrupted_one(store, expert, tmp_path):
     whole, resumed = at_step(expert, 4), at_step(tmp_path, 4)
     del whole["hparams"], resumed["hparams"]  # they differ in num_workers
     assert_identical(whole, resumed)
+    assert whole["epoch"] == 0  # 16 of 64 windows: 8 clips, 8 windows at each visit
 
 
 def test_a_resumed_gan_equals_the_uninterrupted_one(store, expert, gan, tmp_path):
@@ -111,7 +112,7 @@ def test_resuming_says_what_differs(store, expert, tmp_path, capsys):
     train_expert(store, tmp_path, 3, *flags, hp=EXPERT + ",syncnet_lr=0.5")
     said = capsys.readouterr().out
     assert "syncnet_lr: 0.001 -> 0.5" in said
-    assert "resuming with other data" in said
+    assert "other data: the training list was 8 clips, 4 identities, 288 windows; it is 1 clips, 1 identities" in said
 
 
 def test_another_val_list_starts_the_choice_of_the_best_anew(store, expert, tmp_path, capsys):
@@ -561,7 +562,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             recipe,
             batches or endless,
             lambda: iter([{"x": torch.ones(1, 1)}]),
-            Checkpoints(folder, recipe, resolve(), "data", "val", keep),
+            Checkpoints(folder, recipe, resolve(), lambda step: {"data": "x"}, keep),
             monitor,
             Intervals(log=1, samples=0, evaluation=5, checkpoint=3),
             0,
@@ -668,7 +669,7 @@ def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_ends_the_run_with_the_last_good_checkpoint_named(tmp_path):
     recipe = Line()
-    checkpoints = Checkpoints(tmp_path, recipe, resolve(), "data", "val", keep=2)
+    checkpoints = Checkpoints(tmp_path, recipe, resolve(), lambda step: {"data": "x"}, keep=2)
     good = checkpoints.save(1)
     (tmp_path / "checkpoint_step000000002.pth.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match=f"could not be written.*the last good one is {good}"):

@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there.
 
 {"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
- "optimizers": {name: state dict}, "recipe": {…}, "data": fingerprint of the training list, "measured_on": of what
- the best checkpoints are chosen by, "code": its version, "ranks": number of processes}
+ "optimizers": {name: state dict}, "recipe": {…}, "code": its version, "ranks": number of processes, and the
+ facts of the data: "data", "data_described", "measured_on", "epoch"}
 
 A network "…_ema" is the average of another over the steps, which `models.load_…` prefer. Of several processes, the
 first one writes.
@@ -10,6 +10,7 @@ first one writes.
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,9 +28,9 @@ PATTERN = re.compile(r"checkpoint_step(\d{9})\.pth")
 class Checkpoints:
     """The checkpoints of one run in one folder: the newest `keep`, and the best by the recipe's own measures."""
 
-    def __init__(self, folder: Path, recipe, hp: hparams.HParams, data: str, measured_on: str, keep: int):
-        self.folder, self.recipe, self.hp, self.keep = Path(folder), recipe, hp, keep
-        self.data, self.measured_on = data, measured_on
+    def __init__(self, folder: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict], keep: int):
+        """facts(step): of the data, see training.data.RunData."""
+        self.folder, self.recipe, self.hp, self.facts, self.keep = Path(folder), recipe, hp, facts, keep
 
     def save(self, step: int) -> Path:
         path = self.folder / FILE.format(step)
@@ -56,10 +57,9 @@ class Checkpoints:
             "networks": {name: network.state_dict() for name, network in recipe.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in recipe.optimizers.items()},
             "recipe": recipe.state_dict(),
-            "data": self.data,
-            "measured_on": self.measured_on,
             "code": code_version(),
             "ranks": distributed.ranks(),
+            **self.facts(step),
         }
         try:
             write_checkpoint(content, path)
@@ -94,7 +94,7 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -
         raise UserError(f"{path}: its network has another size: set its width, img_size, syncnet_T") from error
 
 
-def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str) -> int:
+def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict]) -> int:
     """Puts a checkpoint of the same recipe into `recipe` and returns its step; says what differs from this run."""
     saved = read_checkpoint(path)
     held, wanted = _without_averages(saved.get("networks", {})), _without_averages(recipe.networks)
@@ -106,8 +106,10 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     if changed:
         print(f"resuming with other hparams: {'; '.join(changed)}")
-    if saved["data"] != data:
-        print("resuming with other data: the training list or its clips have changed since the checkpoint was written")
+    data = facts(saved["step"])
+    if saved["data"] != data["data"]:
+        before, now = saved.get("data_described", "unknown"), data["data_described"]
+        print(f"resuming with other data: the training list was {before}; it is {now}")
     if saved.get("ranks", 1) != distributed.ranks():
         before, now = saved.get("ranks", 1), distributed.ranks()
         print(f"resuming with {now} processes instead of {before}: some samples of this epoch come twice or not at all")
@@ -125,7 +127,7 @@ def restore(path: Path, recipe, hp: hparams.HParams, data: str, measured_on: str
             for group, settings in zip(optimizer.param_groups, asked, strict=True):
                 group.update(settings)
         recipe.load_state_dict(saved["recipe"])
-        if saved.get("measured_on", measured_on) != measured_on:
+        if saved.get("measured_on") not in (None, data["measured_on"]):
             print("resuming with another val list: the best checkpoints are chosen anew")
             recipe.forget_best()
     except (RuntimeError, ValueError, KeyError) as error:

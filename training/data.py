@@ -1,15 +1,44 @@
-"""Loaders: batches for training, endless and by step number; batches for evaluation, always the same ones."""
+"""What a run reads: batches for training, endless and by step number; batches for evaluation, always the same ones."""
 
 import signal
+from dataclasses import dataclass
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from clips.sampling import StepBatches, fixed_draws
 from training import distributed
 
 WORTH_WORKERS = 5_000  # samples of an evaluation from which worker processes save time
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run trains on and is measured on; the samplings turn (epoch, index) into what a dataset reads."""
+
+    dataset: Dataset
+    sampling: object
+    val_dataset: Dataset
+    val_sampling: object
+    batch_size: int  # of one process
+    eval_samples: int
+
+    def batches(self, workers: int, first_step: int) -> DataLoader:
+        return training_batches(self.dataset, self.sampling, self.batch_size, workers, first_step)
+
+    def val_batches(self, workers: int):
+        return evaluation_batches(self.val_dataset, self.val_sampling, self.eval_samples, self.batch_size, workers)
+
+    def facts(self, step: int) -> dict:
+        """For checkpoints: what data this is, what values over the val list are made of, and epochs after `step`."""
+        train, val = self.dataset.corpus, self.val_dataset.corpus
+        return {
+            "data": train.fingerprint,
+            "data_described": train.describe(),
+            "measured_on": f"{val.fingerprint}, {self.eval_samples} samples",
+            "epoch": step * self.batch_size * distributed.ranks() // len(self.sampling),
+        }
 
 
 def training_batches(dataset, sampling, batch_size: int, workers: int, first_step: int) -> DataLoader:

@@ -14,7 +14,7 @@ from clips.corpus import Corpus
 from errors import UserError
 from models import trained_with, usable_device
 from training import checkpoint, distributed
-from training.data import evaluation_batches, training_batches
+from training.data import RunData
 from training.guards import NonFiniteSteps
 from training.loop import Intervals, train
 from training.monitor import Monitor
@@ -81,19 +81,14 @@ def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
     return dataclasses.replace(hp, syncnet_mel_cut=cut)
 
 
-def measured_on(val: Corpus, samples: int) -> str:
-    """What values over the val list are made of: those of another one are not to be compared."""
-    return f"{val.fingerprint}, {samples} samples"
-
-
-def restore(args, recipe, hp: hparams.HParams, train: Corpus, val: Corpus, eval_samples: int, load_weights) -> int:
+def restore(args, recipe, hp: hparams.HParams, data: RunData, load_weights) -> int:
     """Puts --resume or --checkpoint_path into the recipe and returns the step to go on from, 0 for a new run.
 
     load_weights(path): the module with the weights of a file, official or own.
     """
     if args.resume:
         path = checkpoint.newest(args.checkpoint_dir)
-        step = checkpoint.restore(path, recipe, hp, train.fingerprint, measured_on(val, eval_samples))
+        step = checkpoint.restore(path, recipe, hp, data.facts)
         print(f"going on from {path}, step {step}")
         return step
     if args.checkpoint_path:
@@ -110,10 +105,7 @@ def run(
     hp,
     device,
     recipe,
-    train_on,
-    validate_on,
-    batch_size,
-    eval_samples,
+    data: RunData,
     first_step,
     last_step,
     intervals: Intervals,
@@ -122,41 +114,30 @@ def run(
     watch=None,
     show=None,
 ):
-    """Trains and returns the last evaluation. train_on, validate_on: (dataset, sampling); watch, show: see `train`.
-
-    warmup_steps, decay: see `rate_at`.
-    """
+    """Trains and returns the last evaluation. warmup_steps, decay: see `rate_at`; watch, show: see `train`."""
     if first_step >= last_step:
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
         )
-    if batch_size % hp.accumulate:
+    if data.batch_size % hp.accumulate:
         raise UserError(
-            f"accumulate={hp.accumulate} parts do not divide a batch of {batch_size}: change one in hparams.py"
+            f"accumulate={hp.accumulate} parts do not divide a batch of {data.batch_size}: change one in hparams.py"
         )
     folder = Path(args.checkpoint_dir)
-    corpus = train_on[0].corpus
     monitor = Monitor(folder / "tensorboard", first_step)
     try:
         evaluation = train(
             recipe,
-            batches=training_batches(*train_on, batch_size, hp.num_workers, first_step),
-            val_batches=evaluation_batches(*validate_on, eval_samples, batch_size, hp.num_workers),
-            checkpoints=checkpoint.Checkpoints(
-                folder,
-                recipe,
-                hp,
-                corpus.fingerprint,
-                measured_on(validate_on[0].corpus, eval_samples),
-                hp.keep_checkpoints,
-            ),
+            batches=data.batches(hp.num_workers, first_step),
+            val_batches=data.val_batches(hp.num_workers),
+            checkpoints=checkpoint.Checkpoints(folder, recipe, hp, data.facts, hp.keep_checkpoints),
             monitor=monitor,
             intervals=intervals,
             first_step=first_step,
             last_step=last_step,
             device=device,
             rate_at=partial(rate_at, last_step=last_step, warmup_steps=warmup_steps, decay=decay),
-            on_nonfinite=NonFiniteSteps(folder, corpus.names, hp),
+            on_nonfinite=NonFiniteSteps(folder, data.dataset.corpus.names, hp),
             watch=watch,
             show=show,
         )
