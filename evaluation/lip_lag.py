@@ -149,7 +149,8 @@ class Lags:
         return {
             clip: (lag, prominence)
             for clip, lag, height, prominence in peaks
-            if height >= wanted.clear_height and prominence >= wanted.clear_prominence
+            # At an end, agreement may go on rising beyond it: that is no peak.
+            if abs(lag) < VSHIFT and height >= wanted.clear_height and prominence >= wanted.clear_prominence
         }
 
     @property

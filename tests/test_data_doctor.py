@@ -286,6 +286,13 @@ def test_a_lag_is_positive_where_the_sound_comes_late():
         assert LAGS[agreement_by_lag(mouth, np.roll(mouth, lag)).argmax()] == lag
 
 
+def test_an_agreement_that_rises_to_the_last_lag_is_no_peak():
+    for rising in (np.exp(LAGS / 3.0), np.exp(-LAGS / 3.0)):
+        assert Lags(EXPERT, ["clip"], [rising]).clear == {}
+    peaked = np.exp(-(((LAGS - 14) / 2.0) ** 2))
+    assert Lags(EXPERT, ["clip"], [peaked]).clear == {"clip": 14}
+
+
 def test_a_lag_within_the_tolerance_or_of_few_clips_is_not_reported():
     def curve(lag):
         return np.exp(-(((LAGS - lag) / 2.0) ** 2))
