@@ -79,7 +79,7 @@ class HParams:
     syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
-    syncnet_nearby: int = 4  # multiway: more speech windows for each face, off sync by at most 15 frames [ours]
+    syncnet_nearby: int = 4  # multiway: more speech windows per face, off sync by 15 frames at most; 0 = none [ours]
     syncnet_balance: str = "identity"  # clip | identity: what multiway visits equally often [ours]
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
@@ -94,14 +94,16 @@ class HParams:
     syncnet_weight_decay: float = 0.0  # share taken off each weight, per step and learning rate [ours; code: 0]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
-    syncnet_first_gap: int = 0  # multiway: frames, the gap starts as large and shrinks over half of training [ours]
+    syncnet_first_gap: int = (
+        0  # multiway: frames, the gap at first, shrinks in half of training, not fine-tuning [ours]
+    )
     syncnet_mel_cut: str = "exact"  # where a window's speech begins: exact | nearest column [ours; code: nearest]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
-    syncnet_augment_growth: float = 0.5  # share of training over which shift, colour and blur grow from 0 [ours]
+    syncnet_augment_growth: float = 0.5  # share of training in which these grow, flip and fine-tuning apart [ours]
     syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
@@ -161,11 +163,6 @@ class HParams:
             raise HParamError(
                 f"hparam syncnet_mel_step_size={self.syncnet_mel_step_size}: must be 16 where syncnet_T is not 5: "
                 "the expert then hears as long as it sees"
-            )
-        if self.syncnet_wt + self.disc_wt >= 1:
-            raise HParamError(
-                f"hparams syncnet_wt={self.syncnet_wt}, disc_wt={self.disc_wt}: L1 has the rest of 1 for its "
-                "weight, and nothing is left: lower them"
             )
         for name in POSITIVE:
             if not 0 < getattr(self, name) < INF:
@@ -301,9 +298,18 @@ def resolve(preset: str | None = None, overrides: str = "") -> HParams:
 
 
 def from_dict(saved: dict) -> HParams:
-    """The hparams kept in a checkpoint; knobs that no longer exist are ignored, new ones take this file's value."""
+    """The hparams kept in a checkpoint; knobs that no longer exist are ignored, new ones take this file's value.
+
+    But a file that says nothing of the cut of the mel, such as an official one, knows none but that of whole columns.
+    """
     known = {field.name for field in dataclasses.fields(HParams)}
+    saved = {"syncnet_mel_cut": "nearest", **saved}
     return HParams(**{name: value for name, value in saved.items() if name in known})
+
+
+def some(hp: HParams, names: str) -> dict:
+    """The hparams with these names, separated by blanks."""
+    return {name: getattr(hp, name) for name in names.split()}
 
 
 def parse(name: str, text: str):

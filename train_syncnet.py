@@ -31,6 +31,8 @@ from training.loop import Intervals
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 from training.watchdog import expert_watchdog
 
+TRAIN_CLIPS = 1000  # of the train list that --evaluate_only measures at most
+
 
 def main(argv=None):
     args = parse_args(argv)
@@ -58,6 +60,7 @@ def main(argv=None):
         validation,
         hp.syncnet_batch_size,
         eval_samples=len(validation),
+        eval_settings=hparams.some(hp, "syncnet_mel_cut syncnet_eval_min_gap"),
     )
     first_step = script.restore(args, recipe, hp, data, load_expert)
 
@@ -87,14 +90,14 @@ def widest_gap(hp: HParams) -> int:
 
 def how_to_train(hp: HParams, corpus: Corpus):
     """The recipe's class and the sampling that goes with it."""
-    if hp.syncnet_loss == "bce":
-        return ExpertRecipe, ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-    by_identity = hp.syncnet_balance == "identity"
     if hp.syncnet_batch_size // hp.accumulate < 2:
         raise UserError(
             f"accumulate={hp.accumulate} leaves less than 2 windows of syncnet_batch_size={hp.syncnet_batch_size} in a "
             "part, which batch norm needs: lower it in hparams.py"
         )
+    if hp.syncnet_loss == "bce":
+        return ExpertRecipe, ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
+    by_identity = hp.syncnet_balance == "identity"
     windows = ClipSampling(
         corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity, hp.syncnet_nearby
     )
@@ -109,6 +112,9 @@ def evaluate(args, hp: HParams) -> None:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
     hp = script.cut_as_learnt(path, hp)
     corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
+    if args.split == "train":  # not held out: only to compare with, and as large as memory on large data
+        corpus = corpus.sample(TRAIN_CLIPS, hp.seed)
+        print(f"train: {len(corpus)} of its clips are measured")
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
@@ -124,17 +130,12 @@ def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:
 
 def parse_args(argv):
     parser = script.parser(__doc__, needs_folder=False)
-    checks = parser.add_argument_group("instead of training").add_mutually_exclusive_group()
+    group = parser.add_argument_group("instead of training")
+    checks = group.add_mutually_exclusive_group()
     checks.add_argument(
         "--evaluate_only",
         action="store_true",
         help="measure --checkpoint_path, or else the best.pth of --checkpoint_dir, on a list",
-    )
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="val",
-        help="list for --evaluate_only; training chooses its best by val (%(default)s)",
     )
     checks.add_argument(
         "--check_data",
@@ -148,9 +149,13 @@ def parse_args(argv):
         help="measure with the expert in --checkpoint_path by how many frames the sound of each clip is off, and write "
         "it into the manifest: training, of expert and generator, then reads the speech where the lips are",
     )
+    group.add_argument("--split", choices=SPLITS, help="list for --evaluate_only (val, by which the best are chosen)")
     args = parser.parse_args(argv)
     if args.correct_offsets and not args.checkpoint_path:
         parser.error("--correct_offsets measures with an expert: name it with --checkpoint_path")
+    if args.split and not args.evaluate_only:
+        parser.error("--split is the list for --evaluate_only")
+    args.split = args.split or "val"
     names_expert = args.evaluate_only and args.checkpoint_path
     if not (args.check_data or args.correct_offsets or names_expert or args.checkpoint_dir):
         parser.error("--checkpoint_dir is missing: name the folder where checkpoints and curves go")

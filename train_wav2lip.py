@@ -52,7 +52,8 @@ def main(argv=None):
         candidates = hp.reference_candidates if split == "train" else 1
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
-    data = RunData(*sampled, hp.batch_size, hp.eval_windows)
+    eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
+    data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
 
     # networks, optimisers, and where to begin
     networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
@@ -97,6 +98,12 @@ def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> No
         raise UserError(
             f"perceptual_wt={hp.perceptual_wt} is for the recipes wav2lip and wav2lip_gan and needs "
             "--vgg_checkpoint_path: torchvision's vgg16-397923af.pth"
+        )
+    others = hp.syncnet_wt + (hp.disc_wt if recipe == "wav2lip_gan" else 0)
+    if recipe not in ONLY_96_PX and others >= 1:
+        raise UserError(
+            f"syncnet_wt={hp.syncnet_wt}, disc_wt={hp.disc_wt}: L1 has the rest of 1 for its weight in {recipe}, and "
+            "nothing is left: lower them"
         )
     if vgg_path and not hp.perceptual_wt:
         raise UserError(

@@ -79,10 +79,11 @@ def bce_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step]:
 
 def multiway_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step]:
     """Ours makes more pairs of as many windows, so the losses differ by intent."""
-    return expert_steps(MultiwayExpertRecipe(hp, device), hp, device)
+    return expert_steps(MultiwayExpertRecipe(hp, device), hp, device, hp.syncnet_nearby)
 
 
-def expert_steps(recipe, hp: HParams, device: torch.device) -> tuple[Step, Step]:
+def expert_steps(recipe, hp: HParams, device: torch.device, nearby: int = 0) -> tuple[Step, Step]:
+    """nearby: more speech windows for each face."""
     original = OriginalExpertStep(copy.deepcopy(recipe.expert.network), hp)
     window = torch.arange(hp.batch_size)
     batch = {
@@ -92,6 +93,9 @@ def expert_steps(recipe, hp: HParams, device: torch.device) -> tuple[Step, Step]
         "clip": window // hp.syncnet_windows_per_clip,
         "start": window % hp.syncnet_windows_per_clip * hp.syncnet_min_gap,
     }
+    if nearby:
+        batch["nearby_mel"] = random_mels(hp, hp.batch_size, nearby)
+        batch["nearby_start"] = batch["start"][:, None] + 3 * torch.arange(1, 1 + nearby)
     floats = expert_faces(to_float(batch["faces"])), batch["mel"][:, None], batch["in_sync"][:, None]
     return our_step(recipe, batch, device), original_step(original, floats, device)
 

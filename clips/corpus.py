@@ -3,9 +3,13 @@
 Everything that can make a data set unusable is found here, before training starts.
 """
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from clips import filelists, manifest, official
 from clips.index import Alignment, Ranges
@@ -37,7 +41,17 @@ class Corpus:
             return official.OfficialClip(path, columns, self.hp.store_size, self.hp)
         return Clip(path)
 
-    @property
+    def sample(self, count: int, seed: int) -> "Corpus":
+        """At most `count` of its clips, which depend on the seed only, in order."""
+        if len(self) <= count:
+            return self
+        chosen = sorted(np.random.default_rng(seed).choice(len(self), count, replace=False))
+        names, windows, late = (
+            [items[i] for i in chosen] if items else [] for items in (self.names, self.windows, self.late)
+        )
+        return dataclasses.replace(self, names=names, windows=windows, late=late)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Changes when the clips or their windows do; kept in checkpoints to notice that on resume."""
         text = repr((self.names, self.windows, self.late) if any(self.late) else (self.names, self.windows))
@@ -62,6 +76,10 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         raise UserError(f"{root}: no such folder: --data_root takes the --preprocessed_root of preprocess.py")
     alignment = Alignment.of(hp)
     listed = filelists.read(Path(lists), split)
+    if not listed:
+        raise UserError(
+            f"{Path(lists) / f'{split}.txt'}: names no clip: raise {split}_share and run preprocess.py again"
+        )
     is_official = official.is_official(root)
     if is_official:
         rows = official.scan(root, [_first_word(name) for name in listed], alignment)
@@ -84,7 +102,8 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns, offset)
         if not ranges or ranges[-1][1] - 1 - ranges[0][0] < span:
             usable = sum(e - s for s, e in ranges)
-            skipped[name] = f"too short: {row.frames} frames, {usable} usable windows, two {span} frames apart needed"
+            needed = f"two {span} frames apart" if span > 1 else "two"
+            skipped[name] = f"too short: {row.frames} frames, {usable} usable windows, {needed} needed"
             continue
         names.append(name)
         windows.append(ranges)

@@ -173,7 +173,7 @@ def lengths_differ(survey: Survey) -> Iterator[Finding]:
 
 def source_lengths_differ(survey: Survey) -> Iterator[Finding]:
     lengths = {
-        name: (survey.rows[name].frames / survey.hp.fps, facts["source_sound_s"])
+        name: (survey.rows[name].frames / facts["fps"], facts["source_sound_s"])
         for name, facts in survey.facts.items()
         if "source_sound_s" in facts
     }

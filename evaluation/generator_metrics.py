@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
+from errors import UserError
 from models.inputs import expert_faces, generator_faces, lower_half, to_float
 from training.losses import p_sync
 
@@ -54,6 +55,8 @@ def measure_generator(
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(truth)
         count += len(truth)
+    if not count:
+        raise UserError("a single window cannot be measured: its speech is compared with that of another")
     return {name: total / count for name, total in sums.items()}
 
 

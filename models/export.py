@@ -3,7 +3,8 @@
     python -m models.export checkpoints/wav2lip_gan/best.pth --outfile wav2lip_gan.safetensors
     python -m models.export checkpoints/expert/best.pth --network expert --outfile expert.pth
 
-A .pth is in the official code's format, which that code reads where sizes are the paper's. Both kinds are read by every
+A .pth is in the official code's format, which that code reads where sizes are the paper's; it cuts the mel at whole
+columns, so an expert that is to judge there is best trained with syncnet_mel_cut=nearest. Both kinds are read by every
 script here, and hold the hparams of training, without which inference would not cut the mel and mask the face the same
 way. Where training kept an average of the weights, that is what is exported.
 """

@@ -53,11 +53,8 @@ def load_syncnet_v2(path: str | Path, device: str = "cpu") -> SyncNetV2:
 
 
 def trained_with(path: str | Path) -> HParams:
-    """The hparams that the network in `path` was trained with; those of hparams.py where it does not say.
-
-    But where it says nothing of the cut of the mel, as official files, it knows no other than that of whole columns.
-    """
-    return from_dict({"syncnet_mel_cut": "nearest", **read_checkpoint(path).get("hparams", {})})
+    """The hparams that the network in `path` was trained with; see hparams.from_dict for what it does not say."""
+    return from_dict(read_checkpoint(path).get("hparams", {}))
 
 
 def export_official(network: nn.Module, path: str | Path, hparams: dict | None = None) -> None:

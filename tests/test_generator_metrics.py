@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from errors import UserError
 from evaluation.generator_metrics import SILENCE, measure_generator
 from models.inputs import lower_half
 
@@ -33,6 +34,17 @@ def batches():
     frame_mels = mel[:, None].expand(2, 5, 80, 16)
     target = (faces + flicker).clamp(0, 255).to(torch.uint8)
     return [{"target": target, "reference": target, "mel": mel, "frame_mels": frame_mels}]
+
+
+def test_a_last_window_by_itself_counts_for_nothing():
+    copies = Stub(lambda mel, faces: faces[:, 3:])
+    whole = batches()
+    single = {name: value[:1] for name, value in whole[0].items()}
+    assert measure_generator(copies, BrightnessExpert(), [*whole, single], 0.5) == measure_generator(
+        copies, BrightnessExpert(), whole, 0.5
+    )
+    with pytest.raises(UserError, match="a single window cannot be measured"):
+        measure_generator(copies, BrightnessExpert(), [single], 0.5)
 
 
 def test_a_generator_that_copies_is_true_leaks_and_does_not_stop_in_silence():

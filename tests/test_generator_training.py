@@ -10,6 +10,7 @@ from test_training import EXPERT, GENERATOR, at_step, random_batch, train_expert
 
 import inference
 import train_syncnet
+import train_wav2lip
 import video
 from clips.store import Clip
 from errors import UserError
@@ -292,6 +293,22 @@ def test_the_average_by_hand():
     assert abs(average - weight) > 0.05
 
 
+def test_the_average_has_the_average_statistics():
+    norm = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+    learner = Learner(norm, 0.1, (0.9, 0.999), resolve(), CPU, ema_decay=0.5)
+    average = 0.0
+    for step in range(5):
+        learner.zero_grad()
+        learner(torch.full((2, 1, 2, 2), float(step)) + torch.arange(4).view(1, 1, 2, 2)).sum().backward()
+        learner.step(step)
+        keep = min(0.5, (1 + step) / (10 + step))
+        average = keep * average + (1 - keep) * norm[0].running_mean.item()
+    kept = learner.averaged.network[0]
+    assert kept.running_mean.item() == pytest.approx(average, rel=1e-5)
+    assert kept.running_mean.item() < norm[0].running_mean.item() - 0.1
+    assert kept.num_batches_tracked == 5
+
+
 def test_a_run_without_an_average_goes_on_with_one(store, expert, tmp_path):
     train_generator(store, expert, tmp_path, 2)
     folder = train_generator(store, expert, tmp_path, 4, "--resume", hp=GENERATOR + ",ema_decay=0.9")
@@ -402,7 +419,8 @@ def test_a_saturated_discriminator_is_named_with_its_remedy_and_not_at_every_per
 
 def test_a_saturated_discriminator_of_lipgan_is_named_too():
     (said,) = warnings_of({"gan/disc_accuracy": 1.0, "loss/match": 1.3})
-    assert "saturated" in said
+    assert "LipGAN's discriminator is saturated" in said
+    assert "disc_r1_wt" not in said  # which the recipe does not know
 
 
 def test_a_picture_that_is_not_learnt_is_blamed_on_the_weights():
@@ -410,6 +428,7 @@ def test_a_picture_that_is_not_learnt_is_blamed_on_the_weights():
     assert len(said) == 2  # not at the first period: every run begins so
     assert "not learnt" in said[0]
     assert "syncnet_wt (now 0.9)" in said[0]
+    assert "disc_wt" not in said[0]
 
 
 def test_skipped_steps_are_counted_aloud_and_end_the_run_where_there_is_nothing_else(tmp_path, capsys):
@@ -542,3 +561,12 @@ def test_the_chin_is_moved_in_training_only_and_of_target_and_reference_apart():
     assert not torch.allclose(truth, plain)
     assert not torch.allclose(truth, faces[:, 3:])
     assert torch.equal(recipe.generate(batch, recipe.generator, (0, 1))[0], truth)  # drawn by step
+
+
+def test_weights_that_leave_none_for_l1_are_refused_where_they_count():
+    with pytest.raises(UserError, match="L1 has the rest of 1.*lower them"):
+        train_wav2lip.check_settings("wav2lip_gan", resolve(overrides="syncnet_wt=0.95"), None)
+    train_wav2lip.check_settings("wav2lip", resolve(overrides="syncnet_wt=0.95"), None)
+    train_wav2lip.check_settings("lipgan", resolve(overrides="syncnet_wt=1"), None)
+    with pytest.raises(UserError, match="set speech_encoder_init=random"):
+        train_wav2lip.check_settings("wav2lip", resolve(overrides="syncnet_T=9,speech_encoder_init=expert"), None)

@@ -101,14 +101,16 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
     if saved.get("kind") != recipe.kind or held != wanted:
         raise UserError(
             f"{path}: holds {', '.join(held) or 'no network of this project'}, cannot resume {', '.join(wanted)}: "
-            "give the script, and the --recipe, that wrote it"
+            "give the script, and the --recipe where it has one, that wrote it"
         )
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
+    changed += [f"{name}: not there -> {value}" for name, value in vars(hp).items() if name not in saved["hparams"]]
     if changed:
         print(f"resuming with other hparams: {'; '.join(changed)}")
     data = facts(saved["step"])
     if saved["data"] != data["data"]:
         before, now = saved.get("data_described", "unknown"), data["data_described"]
+        now = "of as many, but other ones" if before == now else now
         print(f"resuming with other data: the training list was {before}; it is {now}")
     if saved.get("ranks", 1) != distributed.ranks():
         before, now = saved.get("ranks", 1), distributed.ranks()
@@ -128,12 +130,12 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
                 group.update(settings)
         recipe.load_state_dict(saved["recipe"])
         if saved.get("measured_on") not in (None, data["measured_on"]):
-            print("resuming with another val list: the best checkpoints are chosen anew")
+            print("resuming with another val list, or measured otherwise: the best checkpoints are chosen anew")
             recipe.forget_best()
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path}: does not fit this run ({reason}): use its hparams width and img_size, and its --recipe"
+            f"{path}: does not fit this run ({reason}): use its hparams width and img_size, of a generator its --recipe"
         ) from error
     return saved["step"]
 

@@ -23,6 +23,7 @@ class RunData:
     val_sampling: object
     batch_size: int  # of one process
     eval_samples: int
+    eval_settings: dict  # hparams without which values over the val list cannot be compared
 
     def batches(self, workers: int, first_step: int) -> DataLoader:
         return training_batches(self.dataset, self.sampling, self.batch_size, workers, first_step)
@@ -36,7 +37,7 @@ class RunData:
         return {
             "data": train.fingerprint,
             "data_described": train.describe(),
-            "measured_on": f"{val.fingerprint}, {self.eval_samples} samples",
+            "measured_on": f"{val.fingerprint}, {self.eval_samples} samples, {self.eval_settings}",
             "epoch": step * self.batch_size * distributed.ranks() // len(self.sampling),
         }
 

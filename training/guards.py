@@ -14,7 +14,7 @@ SATURATED_ACCURACY = 0.98  # of the discriminator, over a whole period: it is ne
 COLLAPSED_LOSS = 4.0  # of its real or its fake half: it gives one answer to everything, and is sure of it
 HOPELESS_GAN = 4.0  # L_gen of a generator that gets no use out of such a discriminator; ln 2 is a tie
 EXPLODED_SYNC = 4.0  # E_sync; off-sync pairs of real faces lie between 1 and 2
-HOPELESS_MATCH = 1.0  # of LipGAN's discriminator for generated faces: the distance from which it calls them wrong
+HOPELESS_MATCH = 1.0  # squared distance of drawn faces from their speech from which LipGAN's discriminator is content
 UNLEARNT_L1 = 0.25  # a plain grey picture is nearer to a face
 MOST_IN_A_ROW = 100  # steps that may be skipped
 WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
@@ -83,16 +83,23 @@ class GeneratorWatchdog:
     def _judge(self, means: dict[str, float]):
         hp = self.hp
         accuracy = means.get("gan/disc_accuracy", 0.5)
-        gan, match = means.get("loss/gan", 0.0), means.get("loss/match", 0.0)
-        if accuracy > SATURATED_ACCURACY and (gan > HOPELESS_GAN or match > HOPELESS_MATCH):
+        if accuracy > SATURATED_ACCURACY and means.get("loss/gan", 0.0) > HOPELESS_GAN:
             yield (
                 "saturated",
-                f"the discriminator is saturated: right in {accuracy:.0%} of the cases, the generator's loss from it "
-                f"{max(gan, match):.1f}, so the generator learns nothing from it\n"
+                f"the discriminator is saturated: right in {accuracy:.0%} of the cases, L_gen {means['loss/gan']:.1f} "
+                "(a tie is 0.69), so the generator learns nothing from it\n"
                 f"  1. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), or set disc_r1_wt=1 "
                 "or disc_label_smoothing=0.1\n"
                 "  2. let the picture come first: disc_start_step, from a checkpoint without a discriminator\n"
                 f"  3. begin it anew: {ANEW}",
+            )
+        if accuracy > SATURATED_ACCURACY and means.get("loss/match", 0.0) > HOPELESS_MATCH:
+            yield (
+                "saturated",
+                f"LipGAN's discriminator is saturated: right in {accuracy:.0%} of the cases, and drawn faces are at a "
+                f"distance of {means['loss/match'] ** 0.5:.1f} from their speech, where 1 is wrong already\n"
+                f"  1. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g})\n"
+                f"  2. begin it anew: {ANEW}",
             )
         halves = means.get("gan/disc_real", 0.0), means.get("gan/disc_fake", 0.0)
         if max(halves) > COLLAPSED_LOSS:
@@ -120,16 +127,23 @@ class GeneratorWatchdog:
             yield (
                 "unlearnt",
                 f"the picture is not learnt: L1 {l1:.4f} over a whole period, and plain grey would do as well: lower "
-                f"syncnet_wt (now {hp.syncnet_wt:g}), disc_wt (now {hp.disc_wt:g}) or initial_learning_rate",
+                f"initial_learning_rate (now {hp.initial_learning_rate:g}){self._weights_beside_l1(means)}",
             )
         self._is_first_period = False
         if l1 > WORSE_L1 * self._best_l1:
             yield (
                 "worse",
-                f"the picture gets worse: L1 {l1:.4f}, it was {self._best_l1:.4f}: the sync or GAN loss outweighs it; "
-                f"lower syncnet_wt (now {hp.syncnet_wt:g}) or disc_wt (now {hp.disc_wt:g})",
+                f"the picture gets worse: L1 {l1:.4f}, it was {self._best_l1:.4f}: another loss outweighs it, or steps "
+                f"are too large; lower initial_learning_rate (now {hp.initial_learning_rate:g})"
+                f"{self._weights_beside_l1(means)}",
             )
         self._best_l1 = min(l1, self._best_l1)
+
+    def _weights_beside_l1(self, means: dict[str, float]) -> str:
+        """Those of the losses that are at work, as more to lower."""
+        weights = {"loss/sync": "syncnet_wt", "loss/gan": "disc_wt", "loss/match": "lipgan_wt"}
+        named = (f"{name} (now {getattr(self.hp, name):g})" for loss, name in weights.items() if loss in means)
+        return "".join(f" or {text}" for text in named)
 
     def _is_time_for(self, kind: str) -> bool:
         self._said[kind] += 1

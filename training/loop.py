@@ -190,12 +190,13 @@ def dead_workers_said() -> Iterator[None]:
     """Turns torch's report of a worker process that is gone, which interrupts whatever is going on, into one line."""
     try:
         yield
-    except RuntimeError as error:
-        if not DEAD_WORKER.search(str(error)):
+    except (RuntimeError, UserError) as error:
+        # What was going on may have taken the report for an error of its own, such as a file that could not be written.
+        if not any(DEAD_WORKER.search(str(each)) for each in (error, error.__cause__)):
             raise
         raise UserError(
-            "a loader worker died, most often for want of memory, else because the disk it read from is gone: lower "
-            "num_workers in hparams.py, look at the disk, and go on with --resume"
+            "a loader worker died, for want of memory (in a container perhaps of /dev/shm) or as the disk it read from "
+            "is gone: lower num_workers in hparams.py or look at the disk; --resume goes on from the last checkpoint"
         ) from error
 
 

@@ -27,6 +27,7 @@ def fingerprint(network: nn.Module) -> str:
 
 class GeneratorRecipe(Recipe):
     kind = "generator"
+    is_taught = False  # by the expert, which otherwise only measures
 
     def __init__(
         self,
@@ -89,10 +90,9 @@ class GeneratorRecipe(Recipe):
 
     def load_recipe_state(self, state: dict) -> None:
         self.best_loss = state["best_loss"]
-        if state.get("expert", self._expert_print) != self._expert_print:
-            print(
-                "resuming with another expert: what it has taught, and the best checkpoint so far, are of the other one"
-            )
+        if self.is_taught and state.get("expert", self._expert_print) != self._expert_print:
+            print("resuming with another expert: the best checkpoint is chosen anew")
+            self.forget_best()
 
     def generate(
         self, batch: dict, generator: Runner, piece: tuple[int, int] | None = None

@@ -20,6 +20,8 @@ from training.recipes.generator import GeneratorRecipe
 
 
 class Wav2LipRecipe(GeneratorRecipe):
+    is_taught = True
+
     def __init__(
         self,
         hp: HParams,
