@@ -94,9 +94,7 @@ class HParams:
     syncnet_weight_decay: float = 0.0  # share taken off each weight, per step and learning rate [ours; code: 0]
     syncnet_positive_share: float = 0.5  # bce: share of in-sync pairs [code]
     syncnet_min_gap: int = 2  # frames between a negative's face window and its speech window, at least [ours; code: 1]
-    syncnet_first_gap: int = (
-        0  # multiway: frames, the gap at first, shrinks in half of training, not fine-tuning [ours]
-    )
+    syncnet_first_gap: int = 0  # multiway: frames, gap at first, shrinks in half of training, not fine-tuning [ours]
     syncnet_mel_cut: str = "exact"  # where a window's speech begins: exact | nearest column [ours; code: nearest]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]

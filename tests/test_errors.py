@@ -38,9 +38,10 @@ def test_ctrl_c_is_exit_code_130(capsys):
     assert "stopped by Ctrl-C" in said
 
 
-def test_a_full_disk_names_the_file(capsys):
+def test_a_full_disk_names_the_file_and_the_remedy(capsys):
     full = OSError(errno.ENOSPC, "No space left on device", "store/a.mov")
-    assert ending(full, capsys) == (1, "error: No space left on device: store/a.mov\n")
+    remedy = "free some space, what was finished is kept"
+    assert ending(full, capsys) == (1, f"error: No space left on device: store/a.mov; {remedy}\n")
 
 
 def test_a_bug_keeps_its_traceback():
