@@ -80,7 +80,7 @@ class HParams:
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
     syncnet_nearby: int = 4  # multiway: more speech windows per face, off sync by 15 frames at most; 0 = none [ours]
-    syncnet_balance: str = "identity"  # clip | identity: what multiway visits equally often [ours]
+    syncnet_balance: float = 0.5  # multiway: identities come as often as windows^this; 0 = all equally often [ours]
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
     syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; 0 = BCE of all pairs only [ours]
@@ -169,7 +169,6 @@ class HParams:
 
 CHOICES = {
     "syncnet_mel_cut": ("nearest", "exact"),
-    "syncnet_balance": ("clip", "identity"),
     "sync_loss": ("paper", "stabilised"),
     "precision": ("fp32", "bf16"),
     "on_nonfinite": ("stop", "skip"),
@@ -187,6 +186,7 @@ RANGES = {
     "syncnet_positive_share": (0, 1),
     "syncnet_windows_per_clip": (2, INF),
     "syncnet_nearby": (0, INF),
+    "syncnet_balance": (0, 1),
     "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),

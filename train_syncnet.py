@@ -97,9 +97,8 @@ def how_to_train(hp: HParams, corpus: Corpus):
         )
     if hp.syncnet_loss == "bce":
         return ExpertRecipe, ExpertSampling(corpus, hp.seed, hp.syncnet_positive_share, hp.syncnet_min_gap)
-    by_identity = hp.syncnet_balance == "identity"
     windows = ClipSampling(
-        corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, by_identity, hp.syncnet_nearby
+        corpus, hp.seed, hp.syncnet_windows_per_clip, hp.syncnet_min_gap, hp.syncnet_balance, hp.syncnet_nearby
     )
     return MultiwayExpertRecipe, windows
 

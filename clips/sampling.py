@@ -1,10 +1,9 @@
 """Which windows make up which sample: a pure function of (seed, epoch, index).
 
 Nothing here depends on what was drawn before, so the number of loader workers changes no sample, a resumed run goes
-on at the exact one, and ranks take disjoint ones. An epoch visits every clip once, in shuffled order.
+on at the exact one, and ranks take disjoint ones. An epoch has as many visits as there are clips, in shuffled order.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,18 +59,19 @@ class ClipSampling:
     """In-sync windows only, `per_clip` of one clip in a row, `min_gap` frames apart where the clip is long enough.
 
     A batch of them holds its negatives itself: the faces of each window with the speech of any other.
-    by_identity: clips are chosen so that every identity comes as often as any other, however many clips it has.
+    balance: identities come as often as (their windows) ** balance says: 0 equally often, 1 every window equally often.
     nearby: more speech windows drawn with each, `min_gap` to NEARBY frames off.
     """
 
-    def __init__(
-        self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, by_identity: bool = False, nearby: int = 0
-    ):
+    def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, balance: float = 1.0, nearby: int = 0):
         self.corpus, self.seed, self.per_clip, self.min_gap, self.nearby = corpus, seed, per_clip, min_gap, nearby
-        of_identity = defaultdict(list)
-        for clip, name in enumerate(corpus.names):
-            of_identity[name.split("/")[0]].append(clip)
-        self._clips = [of_identity[identity] for identity in sorted(of_identity)] if by_identity else None
+        windows = np.array([sum(end - start for start, end in ranges) for ranges in corpus.windows], float)
+        identities = [name.split("/")[0] for name in corpus.names]
+        of_identity = dict.fromkeys(identities, 0.0)
+        for identity, count in zip(identities, windows, strict=True):
+            of_identity[identity] += count
+        weights = windows * np.array([of_identity[identity] ** (balance - 1) for identity in identities])
+        self._up_to = np.cumsum(weights) / weights.sum()  # of a clip's chance, its and those of all before
 
     def __len__(self) -> int:
         return len(self.corpus) * self.per_clip
@@ -79,18 +79,14 @@ class ClipSampling:
     def __call__(self, epoch: int, index: int) -> ExpertDraw:
         visit, place = divmod(index, self.per_clip)
         rng = _generator(self.seed, epoch, visit)  # the windows of a visit are drawn together
-        clip = self._clip(epoch, visit, rng)
+        # The visits of an epoch are spread evenly over the chances, so no clip comes more or less often by luck.
+        clips = len(self.corpus)
+        chance = (_clip_of(self.seed, epoch, visit, clips) + rng.random()) / clips
+        clip = min(int(np.searchsorted(self._up_to, chance, side="right")), clips - 1)
         ranges = self.corpus.windows[clip]
         start = int(_spread(rng, ranges, self.per_clip, self.min_gap)[place])
         nearby = _nearby(_generator(self.seed, epoch, index), _starts(ranges), start, self.min_gap, self.nearby)
         return ExpertDraw(clip, faces=start, speech=start, nearby=nearby)
-
-    def _clip(self, epoch: int, visit: int, rng: np.random.Generator) -> int:
-        if not self._clips:
-            return _clip_of(self.seed, epoch, visit, len(self.corpus))
-        round_, place = divmod(epoch * len(self.corpus) + visit, len(self._clips))
-        identity = _clip_of(self.seed, round_, place, len(self._clips))  # the same shuffle, of identities
-        return int(rng.choice(self._clips[identity]))
 
 
 class GeneratorSampling:

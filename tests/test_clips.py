@@ -261,16 +261,23 @@ def test_a_clip_without_windows_nearby_gives_its_own(tmp_path):
     assert _nearby(rng, np.array([3, 23]), 3, min_gap=20, count=2) == (23, 23)
 
 
-def test_identities_come_equally_often_however_many_clips_they_have(expert_data):
+@pytest.mark.parametrize(("balance", "shares"), [(0, (1 / 3, 1 / 3)), (0.5, (0.55, 0.225)), (1, (0.75, 0.125))])
+def test_identities_come_as_often_as_a_power_of_their_windows(expert_data, balance, shares):
     names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "b/1", "c/1"]
     corpus = dataclasses.replace(expert_data[1].corpus, names=names)
-    sampling = ClipSampling(corpus, seed=0, per_clip=2, min_gap=4, by_identity=True)
-    visits = [draw.clip for draw in fixed_draws(sampling, 12 * len(sampling))[::2]]
-    counts = Counter(names[clip][0] for clip in visits)
-    assert len(visits) == 96
-    assert set(counts.values()) == {32}
-    assert {clip for clip in visits if names[clip][0] == "a"} == set(range(6))
-    assert all({names[clip][0] for clip in visits[i : i + 3]} == {"a", "b", "c"} for i in range(0, 96, 3))
+    sampling = ClipSampling(corpus, seed=0, per_clip=2, min_gap=4, balance=balance)
+    epochs = 100
+    visits = [draw.clip for draw in fixed_draws(sampling, epochs * len(sampling))[::2]]
+    assert len(visits) == epochs * 8
+    of_identity = Counter(names[clip][0] for clip in visits)
+    assert of_identity["a"] / len(visits) == pytest.approx(shares[0], abs=0.02)
+    assert of_identity["b"] / len(visits) == pytest.approx(shares[1], abs=0.02)
+    # clips of one identity by their windows, which are as many here
+    of_clip = Counter(visits)
+    assert max(of_clip[clip] for clip in range(6)) < 1.4 * min(of_clip[clip] for clip in range(6))
+    # and an epoch is never far from its share, unlike one of independent draws
+    by_epoch = [sum(names[clip][0] == "a" for clip in visits[8 * i : 8 * i + 8]) for i in range(epochs)]
+    assert max(by_epoch) - min(by_epoch) <= 1
 
 
 def test_a_clip_too_short_for_its_windows_repeats_them(tmp_path):
