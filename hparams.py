@@ -296,13 +296,13 @@ def resolve(preset: str | None = None, overrides: str = "") -> HParams:
 
 
 def from_dict(saved: dict) -> HParams:
-    """The hparams kept in a checkpoint; knobs that no longer exist are ignored, new ones take this file's value.
+    """The hparams kept in a checkpoint; knobs that are there no more, or of another type now, take this file's value.
 
     But a file that says nothing of the cut of the mel, such as an official one, knows none but that of whole columns.
     """
-    known = {field.name for field in dataclasses.fields(HParams)}
+    kinds = {field.name: (float, int) if field.type is float else field.type for field in dataclasses.fields(HParams)}
     saved = {"syncnet_mel_cut": "nearest", **saved}
-    return HParams(**{name: value for name, value in saved.items() if name in known})
+    return HParams(**{name: value for name, value in saved.items() if name in kinds and isinstance(value, kinds[name])})
 
 
 def some(hp: HParams, names: str) -> dict:

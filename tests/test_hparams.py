@@ -90,7 +90,11 @@ def test_hparams_cannot_be_changed_after_the_start():
 
 
 def test_saved_hparams_of_an_older_version_are_read():
-    saved = dataclasses.asdict(HParams(width=0.5)) | {"a_knob_of_the_past": 1}
+    saved = dataclasses.asdict(HParams(width=0.5)) | {
+        "a_knob_of_the_past": 1,
+        "syncnet_balance": "by clip",
+        "nsteps": 0.5,
+    }
     del saved["seed"]
     assert hparams.from_dict(saved) == HParams(width=0.5)
     del saved["syncnet_mel_cut"]
