@@ -20,7 +20,7 @@ MOST_IN_A_ROW = 100  # steps that may be skipped
 WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
 
 
-ANEW = "a new run from an earlier checkpoint (--checkpoint_path), without --disc_checkpoint_path"
+ANEW = "a new run from an earlier checkpoint (--checkpoint_path)"
 
 
 class NonFiniteSteps:
@@ -91,7 +91,7 @@ class GeneratorWatchdog:
                 f"  1. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), or set disc_r1_wt=1 "
                 "or disc_label_smoothing=0.1\n"
                 "  2. let the picture come first: disc_start_step, from a checkpoint without a discriminator\n"
-                f"  3. begin it anew: {ANEW}",
+                f"  3. begin it anew: {ANEW}, without --disc_checkpoint_path",
             )
         if accuracy > SATURATED_ACCURACY and means.get("loss/match", 0.0) > HOPELESS_MATCH:
             yield (
@@ -107,7 +107,7 @@ class GeneratorWatchdog:
                 "collapsed",
                 f"the discriminator has collapsed: its loss is {halves[0]:.1f} on real and {halves[1]:.1f} on "
                 f"generated faces, so it says the same of both\n"
-                f"  1. begin it anew: {ANEW}\n"
+                f"  1. begin it anew: {ANEW}, without --disc_checkpoint_path\n"
                 f"  2. lower disc_initial_learning_rate (now {hp.disc_initial_learning_rate:g}), set disc_r1_wt=1",
             )
         sync = means.get("loss/sync", 0.0)
