@@ -6,25 +6,30 @@ Zisserman 2016 corrected theirs in the same way, with an expert trained on a par
 """
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from clips import manifest
 from errors import UserError
 from evaluation.lip_lag import EXPERT, Lags
-from evaluation.survey import judged_agreement, load_judge, open_splits
+from evaluation.survey import attempted, judged_agreement, load_judge, open_splits
 from hparams import HParams
 
 MEASURED_FRAMES = 250  # of a clip's longest run of faces
+MEASURED = "offsets_measured.jsonl"  # beside the manifest while clips are measured: what an interrupted run has done
 
 
 def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_path: str, device: str = "cpu") -> None:
     """Writes offset_frames and confidence of all listed clips into the manifest, and prints a summary.
 
     A clip without a clear answer gets none, and is read as it is. Measuring again gives the same: earlier corrections
-    do not count. expert_path: a trained expert. UserError for the official layout, which has no manifest.
+    do not count. Interrupted, it goes on where it was when started again. expert_path: a trained expert. UserError for
+    the official layout, which has no manifest.
     """
     judge = load_judge(expert_path, device)
     corpora = open_splits(root, lists, dataclasses.replace(hp, correct_offsets=False))
@@ -34,13 +39,22 @@ def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_pat
         )
     rows = {row.clip: row for row in manifest.read(root).values()}
     clips = {name: (corpus, i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
-    curves, damaged = {}, {}
-    for name, (corpus, i) in tqdm(clips.items(), desc="measuring offsets", unit="clip", disable=None):
+    expert = hashlib.sha256(Path(expert_path).read_bytes()).hexdigest()
+    keys = {name: _key(rows[name], expert) for name in clips}
+    done = _Measured(Path(root) / MEASURED)
+    damaged = {}
+
+    def by_expert(name):
         run = max(rows[name].runs, key=lambda run: run[1] - run[0])
-        try:
-            curves[name] = judged_agreement(judge, corpus.open(i), run, hp, MEASURED_FRAMES)
-        except UserError as reason:
-            damaged[name] = str(reason)
+        corpus, i = clips[name]
+        return judged_agreement(judge, corpus.open(i), run, hp, MEASURED_FRAMES)
+
+    missing = [name for name in clips if keys[name] not in done.curves]
+    for name in tqdm(missing, desc="measuring offsets", unit="clip", disable=None):
+        measured = attempted(name, by_expert, damaged)
+        if measured:
+            done.add(keys[name], measured[1])
+    curves = {name: done.curves[keys[name]] for name in clips if name not in damaged}
 
     lags = Lags(EXPERT, curves.keys(), curves.values())
     if lags.no_link:
@@ -54,7 +68,38 @@ def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_pat
         if row != rows[name]:
             writer.add(row)
     writer.close()
+    done.forget()
     print(summary(lags, len(clips), damaged))
+
+
+def _key(row: manifest.Row, expert: str) -> str:
+    """Of a measurement: the same for the same clip as preprocessing left it, measured by the same expert."""
+    clip = dataclasses.replace(row, offset_frames=None, confidence=None)
+    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Measured:
+    """Curves by key, each in the file as soon as it is there; a line torn by an interruption is dropped."""
+
+    def __init__(self, path: Path):
+        self.path, self.curves = path, {}
+        self._file = open(path, "ab+")  # noqa: SIM115 (open for the whole run)
+        self._file.seek(0)
+        lines = self._file.read()
+        self._file.truncate(lines.rfind(b"\n") + 1)
+        for line in lines.split(b"\n")[:-1]:
+            key, curve = json.loads(line)
+            self.curves[key] = None if curve is None else np.array(curve)
+
+    def add(self, key: str, curve: np.ndarray | None) -> None:
+        self.curves[key] = curve
+        self._file.write(json.dumps([key, None if curve is None else curve.tolist()]).encode() + b"\n")
+        self._file.flush()
+
+    def forget(self) -> None:
+        self._file.close()
+        self.path.unlink()
 
 
 def summary(lags: Lags, clips: int, damaged: dict[str, str]) -> str:

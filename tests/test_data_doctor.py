@@ -226,11 +226,33 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
         name = "/".join(clip.path.parts[-2:])
         return np.zeros(len(LAGS)) if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0))
 
+    measured = []
+
+    def interrupted(judge, clip, run, hp, frames):
+        if len(measured) == 7:
+            raise KeyboardInterrupt
+        measured.append(clip.path)
+        return by_a_perfect_expert(judge, clip, run, hp, frames)
+
+    def counted(judge, clip, run, hp, frames):
+        measured.append(clip.path)
+        return by_a_perfect_expert(judge, clip, run, hp, frames)
+
+    expert = tmp_path / "expert.pth"
+    expert.write_bytes(b"weights")
     monkeypatch.setattr(offsets, "load_judge", lambda path, device: None)
-    monkeypatch.setattr(offsets, "judged_agreement", by_a_perfect_expert)
     flags = ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
+    flags += ["--correct_offsets", "--checkpoint_path", str(expert)]
+    monkeypatch.setattr(offsets, "judged_agreement", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_syncnet.main(flags)
+    with open(store / offsets.MEASURED, "ab") as file:
+        file.write(b'["torn", [0.1')
+    monkeypatch.setattr(offsets, "judged_agreement", counted)
     for _ in range(2):  # the second time finds nothing to write
-        train_syncnet.main([*flags, "--correct_offsets", "--checkpoint_path", "expert.pth"])
+        train_syncnet.main(flags)
+        assert len(measured) == len(set(measured)) == 20 and not (store / offsets.MEASURED).exists()
+        measured.clear()
         said = capsys.readouterr().out
         assert "+8 frames: 1 clips" in said and "-6 frames: 1 clips" in said and "no clear answer" in said
         assert len((store / manifest.NAME).read_text().splitlines()) == 20 + 19
