@@ -1,6 +1,7 @@
 """What generator training promises beyond the loop: baselines, averages, parts, guards and the losses' variants."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -357,6 +358,32 @@ def test_bf16_trains_with_losses_in_fp32():
 
 
 # guards
+
+
+def test_compiled_networks_learn_what_plain_ones_do_and_their_checkpoints_open_alike(store, tmp_path, monkeypatch):
+    # Traced and differentiated as by the default backend, but without the C++ compiler it needs.
+    compiled, compile_network = [], partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or compile_network(network))
+    plain, fast = (
+        train_expert(store, tmp_path / f"expert{i}", 2, hp=EXPERT + more)
+        for i, more in enumerate(("", ",compile=true"))
+    )
+    assert len(compiled) == 1
+    assert_close_networks(at_step(plain, 2), at_step(fast, 2))
+    plain, fast = (
+        train_generator(store, plain / "best.pth", tmp_path / f"gan{i}", 3, hp=GENERATOR + more)
+        for i, more in enumerate(("", ",compile=true"))
+    )
+    assert len(compiled) == 4  # generator, frozen expert, discriminator
+    assert_close_networks(at_step(plain, 3), at_step(fast, 3))
+    assert isinstance(load_generator(fast / "best.pth"), torch.nn.Module)
+
+
+def assert_close_networks(a: dict, b: dict) -> None:
+    for name, weights in a["networks"].items():
+        assert weights.keys() == b["networks"][name].keys()
+        for key, value in weights.items():
+            assert torch.allclose(value, b["networks"][name][key], atol=1e-4), (name, key)
 
 
 def poisoned(batch: dict) -> dict:
