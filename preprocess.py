@@ -7,6 +7,7 @@ Run it again to go on where it stopped: finished clips are not touched.
 """
 
 import argparse
+import dataclasses
 import errno
 import multiprocessing
 import os
@@ -29,8 +30,11 @@ from clips.ingest import ingest, settings_of
 from errors import UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+# First words of rejections that may be the machine's doing: such clips get another chance in every run …
+MACHINE_FAULTS = ("crashed", "failed", "interrupted")
+TIMED_OUT = "timed out"  # … and these once there is more time
 
-
+GPU_FAULTS = (UserError, torch.OutOfMemoryError, torch.AcceleratorError)  # the first is what detectors say of memory
 POOL_BROKE = (
     "the worker processes died, the reason may stand above: if memory is short, lower preprocess_workers; then run "
     "again, finished clips are kept"
@@ -45,16 +49,28 @@ def main(argv=None):
     # everything that can fail on a typo, before hours of work
     if args.ngpu > torch.cuda.device_count():
         raise UserError(f"--ngpu {args.ngpu}: torch finds {torch.cuda.device_count()} GPUs here: lower it, 0 = CPU")
+    if store_root.resolve() == data_root.resolve():
+        raise UserError(
+            f"--preprocessed_root {store_root}: is the data root, whose videos it would replace: name another"
+        )
     sources = find_videos(data_root, store_root)
     store_root.mkdir(parents=True, exist_ok=True)
+    with manifest.alone_with(store_root):
+        fill(store_root, data_root, sources, lists, args, hp)
+
+
+def fill(store_root: Path, data_root: Path, sources: list[str], lists: Path, args, hp: hparams.HParams) -> None:
     rows = manifest.read(store_root)
+    sizes = {source: size_of(data_root / source) for source in sources}
     refuse_foreign_lists(lists, sources, rows)
+    if args.redo != "all":
+        refuse_another_data_root(data_root, store_root, sizes, rows)
     devices = [f"cuda:{i}" for i in range(args.ngpu)] or ["cpu"]
     faces.make_detector(hp.face_detector, devices[0], hp.face_min_score, hp.detect_max_side)
 
     # what is left to do
     names = clip_names(sources, rows)
-    todo = [source for source in sources if args.redo or not is_done(rows.get(source), data_root / source, hp)]
+    todo = [source for source in sources if not is_done(rows.get(source), sizes[source], hp, args.redo)]
     print(f"{len(sources)} videos in {data_root}, {len(sources) - len(todo)} of them done before")
     warn_of_other_settings(rows, sources, todo, hp)
 
@@ -83,7 +99,12 @@ def parse_args(argv):
         help="GPUs for the face detector; 0 = CPU (all there are)",
     )
     parser.add_argument(
-        "--redo", action="store_true", help="process every video again, for example after a change of hparams"
+        "--redo",
+        metavar="WHICH",
+        choices=("outdated", "all"),
+        nargs="?",
+        const="outdated",
+        help="make again what was made with other hparams (the default WHICH; interrupted, it goes on), or all",
     )
     hparams.add_flags(parser)
     return parser.parse_args(argv)
@@ -95,13 +116,19 @@ def find_videos(data_root: Path, store_root: Path) -> list[str]:
         raise UserError(f"--data_root {data_root}: no such folder")
     found = []
     for folder, subfolders, files in os.walk(data_root, followlinks=True):
+        here = Path(folder).resolve()
+        # A link to a folder above would lead round and round.
+        closed = {store_root.resolve(), here, *here.parents}
         subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and Path(folder, name).resolve() != store_root.resolve()
+            name for name in subfolders if not name.startswith(".") and Path(folder, name).resolve() not in closed
         )
         paths = (Path(folder, name) for name in sorted(files) if not name.startswith("."))
         found += [str(path.relative_to(data_root)) for path in paths if path.suffix.lower() in video.VIDEO_SUFFIXES]
+    unwritable = [source for source in found if not filelists.can_hold(source)]
+    if unwritable:
+        example = unwritable[0].encode(errors="backslashreplace").decode()
+        print(f"left out {len(unwritable)} videos whose names no filelist can hold, rename them: e.g. {example}")
+        found = [source for source in found if filelists.can_hold(source)]
     if not found:
         endings = " ".join(sorted(video.VIDEO_SUFFIXES))
         raise UserError(f"--data_root {data_root}: no video in it, looked for {endings}")
@@ -126,16 +153,43 @@ def clip_names(sources: list[str], rows: dict[str, manifest.Row]) -> dict[str, s
     return names
 
 
-def is_done(row: manifest.Row | None, path: Path, hp: hparams.HParams) -> bool:
-    """A clip is done when its source has not changed; a rejected one is tried again under other hparams."""
-    if row is None or row.source_bytes != path.stat().st_size:
+def size_of(path: Path) -> int:
+    """Bytes; 0 of what cannot be found: that is said when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def is_done(row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str | None = None) -> bool:
+    """A clip is done when its source has not changed; a rejected one is tried again under other hparams.
+
+    Where the machine may be to blame, a rejected one is tried again in any case.
+    """
+    if row is None:
         return False
-    return row.status == "kept" or row.settings == settings_of(hp)
+    if row.status == "kept" and (size == 0 or (redo is None and row.source_bytes == size)):
+        return True  # also where the source was deleted since
+    if redo == "all" or row.source_bytes != size:
+        return False
+    kind = row.reason.split(":")[0]
+    return kind not in MACHINE_FAULTS and row.settings == settings_of(hp, with_timeout=kind == TIMED_OUT)
+
+
+def refuse_another_data_root(data_root: Path, store_root: Path, sizes: dict[str, int], rows) -> None:
+    """Stops before clips of one data set would be replaced by those of another with the same names."""
+    known = [source for source in sizes if source in rows]
+    changed = [source for source in known if sizes[source] and rows[source].source_bytes != sizes[source]]
+    if len(changed) >= 5 and len(changed) > len(known) / 2:
+        raise UserError(
+            f"{store_root}: {len(changed)} of its {len(known)} clips with these names are of other files, such as "
+            f"{changed[0]}: give {data_root} another --preprocessed_root, or replace them with --redo all"
+        )
 
 
 def warn_of_other_settings(rows, sources, todo, hp) -> None:
     kept_as_is = set(sources) - set(todo)
-    others = sum(rows[source].settings != settings_of(hp) for source in kept_as_is)
+    others = sum(rows[source].status == "kept" and rows[source].settings != settings_of(hp) for source in kept_as_is)
     if others:
         print(f"note: {others} clips were made with other hparams and stay as they are; --redo makes them again")
 
@@ -163,13 +217,17 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
             while True:
                 # A short queue: a hundred thousand scheduled clips would only take memory.
                 while len(running) < 2 * workers and (source := next(waiting, None)) is not None:
+                    if source in rows and rows[source].status == "kept":
+                        # Its files change before its row can: until then it is not to be trained on.
+                        reason = "interrupted: while it was made again; run preprocess.py once more"
+                        writer.add(dataclasses.replace(rows[source], status="rejected", reason=reason))
                     job = (Path(source), names[source], data_root, store_root, hp)
                     running[schedule(pool, job, hp.clip_timeout_s)] = source
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     source = running.pop(future)
-                    row = rows[source] = outcome(future, source, names[source], data_root, hp)
+                    row = rows[source] = outcome(future, source, names[source], size_of(data_root / source), hp)
                     writer.add(row)
                     results[row.status] += 1
                     bar.set_postfix(results, refresh=False)
@@ -206,21 +264,21 @@ def work(source, name, data_root, store_root, hp) -> manifest.Row:
     return ingest(source, name, data_root, store_root, _detector, hp)
 
 
-def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row:
-    """The row a worker returned, or a rejection that says how it failed."""
-    size = (data_root / source).stat().st_size
+def outcome(future, source: str, name: str, size: int, hp) -> manifest.Row:
+    """The row a worker returned, or a rejection that says how it failed. size: bytes of the source."""
     rejected = manifest.Row(source, name, "rejected", settings=settings_of(hp), source_bytes=size)
     try:
         return future.result()
     except ClipTimeout:
-        rejected.reason = f"timed out: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
+        rejected.settings = settings_of(hp, with_timeout=True)
+        rejected.reason = f"{TIMED_OUT}: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
     except ProcessExpired as error:
         rejected.reason = f"crashed: the worker process died on it (exit code {error.exitcode})"
     except BrokenProcessPool:
         raise UserError(POOL_BROKE) from None  # nothing that this clip did: it is left for the next run
     except Exception as error:
-        # One odd file must not end a run over 100,000; a full disk must.
-        if getattr(error, "errno", None) in STOPS_THE_RUN or isinstance(error, torch.OutOfMemoryError):
+        # One odd file must not end a run over 100,000; a full disk or a GPU that fails at every clip must.
+        if getattr(error, "errno", None) in STOPS_THE_RUN or isinstance(error, GPU_FAULTS):
             raise
         rejected.reason = f"failed: {type(error).__name__}: {error}"
     return rejected
@@ -229,7 +287,8 @@ def outcome(future, source: str, name: str, data_root: Path, hp) -> manifest.Row
 def refuse_foreign_lists(lists: Path, sources, rows) -> None:
     """Stops before filelists of another data set would be overwritten."""
     known = set(clip_names(sources, rows).values())
-    foreign = [name for name in filelists.existing(lists) if name not in known]
+    listed = filelists.existing(lists)
+    foreign = [name for name in listed if name not in known and filelists.first_word(name) not in known]
     if foreign:
         raise UserError(
             f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: "

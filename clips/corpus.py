@@ -82,7 +82,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         )
     is_official = official.is_official(root)
     if is_official:
-        rows = official.scan(root, [_first_word(name) for name in listed], alignment)
+        rows = official.scan(root, [filelists.first_word(name) for name in listed], alignment)
     else:
         rows = {row.clip: row for row in manifest.read(root).values()}
         if not rows:
@@ -90,7 +90,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
 
     names, windows, late, skipped = [], [], [], {}
     for line in listed:
-        name = line if line in rows else _first_word(line)
+        name = line if line in rows else filelists.first_word(line)
         row = rows.get(name)
         if row is None:
             skipped[name] = "listed, but not in the store"
@@ -115,8 +115,3 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
             f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
     return Corpus(root, names, windows, skipped, hp, is_official, late)
-
-
-def _first_word(line: str) -> str:
-    # Lists of the official data sets may carry a label behind the name.
-    return line.split()[0]

@@ -16,12 +16,11 @@ def read(folder: Path, split: str) -> list[str]:
     """Lines of a split's list, in its order."""
     path = Path(folder) / f"{split}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        names = _lines(path)
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: run preprocess.py, which writes it, or name its folder with --filelists"
         ) from None
-    names = [line.strip() for line in lines if line.strip()]
     if not names and split != "test":
         raise UserError(f"{path} names no clip: add identities to the data root, or raise {split}_share in hparams.py")
     return names
@@ -65,10 +64,28 @@ def existing(folder: Path) -> dict[str, str]:
     for split in SPLITS:
         path = Path(folder) / f"{split}.txt"
         if path.exists():
-            found.update(
-                {line.strip(): split for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-            )
+            found.update(dict.fromkeys(_lines(path), split))
     return found
+
+
+def first_word(line: str) -> str:
+    """Lists of the official data sets may carry a label behind the name."""
+    return line.split()[0]
+
+
+def can_hold(name: str) -> bool:
+    """Whether a list can name it: a line of UTF-8 without blanks at its ends."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    stem = name.rpartition(".")[0]
+    return "\n" not in name and "\r" not in name and stem == stem.strip()
+
+
+def _lines(path: Path) -> list[str]:
+    # Not splitlines: names may hold characters that it takes for line ends.
+    return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def _shuffled(name: str) -> str:

@@ -35,8 +35,9 @@ class Rejected(Exception):
     """Why a clip is of no use: a short kind, then ": " and the particulars."""
 
 
-def settings_of(hp: HParams) -> str:
-    return json.dumps({name: getattr(hp, name) for name in DECIDING})
+def settings_of(hp: HParams, with_timeout: bool = False) -> str:
+    names = (*DECIDING, "clip_timeout_s") if with_timeout else DECIDING
+    return json.dumps({name: getattr(hp, name) for name in names})
 
 
 def ingest(source: Path, name: str, data_root: Path, store_root: Path, detector: faces.Detector, hp: HParams) -> Row:
@@ -47,8 +48,7 @@ def ingest(source: Path, name: str, data_root: Path, store_root: Path, detector:
     path = data_root / source
     row = Row(source=str(source), clip=name, status="rejected", settings=settings_of(hp))
     try:
-        row.source_bytes = path.stat().st_size
-        row.source_sha256 = _sha256(path)
+        _fingerprint(path, row)
         _store(path, store_root / name, row, detector, hp)
         row.status = "kept"
     except Rejected as why:
@@ -103,9 +103,14 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
         raise
 
 
-def _sha256(path: Path) -> str:
+def _fingerprint(path: Path, row: Row) -> None:
+    """Puts size and digest of the source into the row; what cannot be read is the file's fault, not the run's."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    try:
+        row.source_bytes = path.stat().st_size
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise Rejected(f"unreadable: {path}: {error.strerror or error}") from None
+    row.source_sha256 = digest.hexdigest()

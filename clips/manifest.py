@@ -4,8 +4,11 @@ The row is the commit point of a clip: files without a row are leftovers of an i
 the same source replaces an earlier one; a torn last line, from a power cut, is ignored.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from clips.index import Ranges
 from errors import UserError
 
 NAME = "manifest.jsonl"
+LOCK = ".lock"
 
 
 @dataclass
@@ -57,6 +61,20 @@ def read(root: Path) -> dict[str, Row]:
         row.runs = [tuple(run) for run in row.runs]
         rows[row.source] = row
     return rows
+
+
+@contextmanager
+def alone_with(root: Path) -> Iterator[None]:
+    """Holds the store for this process while it changes it; UserError where another holds it."""
+    path = Path(root) / LOCK
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root}: another preprocess.py or --correct_offsets is changing it: wait for it") from None
+        except OSError:
+            pass  # a disk without locks
+        yield
 
 
 class ManifestWriter:

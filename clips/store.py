@@ -174,7 +174,7 @@ class Clip:
 
     def _broken(self, why) -> UserError:
         return UserError(
-            f"{self.path}: stored clip is damaged ({why}): delete its row in manifest.jsonl and preprocess again"
+            f"{self.path}: stored clip is damaged ({why}): delete its rows in manifest.jsonl and preprocess again"
         )
 
 

@@ -37,11 +37,16 @@ def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_pat
         raise UserError(
             f"{root}: data of the official layout cannot keep offsets: make a clip store with preprocess.py"
         )
+    with manifest.alone_with(root):
+        _measure_and_write(Path(root), judge, corpora, hp, expert_path)
+
+
+def _measure_and_write(root: Path, judge, corpora, hp: HParams, expert_path: str) -> None:
     rows = {row.clip: row for row in manifest.read(root).values()}
     clips = {name: (corpus, i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
     expert = hashlib.sha256(Path(expert_path).read_bytes()).hexdigest()
     keys = {name: _key(rows[name], expert) for name in clips}
-    done = _Measured(Path(root) / MEASURED)
+    done = _Measured(root / MEASURED)
     damaged = {}
 
     def by_expert(name):

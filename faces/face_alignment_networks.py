@@ -18,6 +18,7 @@ class Network(NamedTuple):
     min_score: str  # the package's name for the lowest score kept
     files: tuple[str, ...]  # what it downloads
     since: str  # the release of face-alignment that is known to have it
+    takes_bgr: bool = False  # whether it must be given BGR for the network to see what it was trained on
 
 
 # blazeface looks only at the square in the middle of the frame, at 128x128: for one large face in the middle.
@@ -25,24 +26,26 @@ NETWORKS = {
     "sfd": Network("filter_threshold", ("s3fd-619a316812.pth",), "1.4"),
     "blazeface": Network("min_score_thresh", ("blazeface.pth", "anchors.npy"), "1.4"),
     "yunet": Network("score_threshold", ("face_detection_yunet_2023mar.onnx",), "1.5"),
-    "retinaface": Network("confidence_threshold", ("retinaface_mobilenet0.25.pth",), "1.5"),
-    "scrfd": Network("confidence_threshold", ("scrfd_2.5g_bnkps.onnx",), "1.5"),
+    "retinaface": Network("confidence_threshold", ("retinaface_mobilenet0.25.pth",), "1.5", takes_bgr=True),
+    "scrfd": Network("confidence_threshold", ("scrfd_2.5g_bnkps.onnx",), "1.5", takes_bgr=True),
 }
 
 
 def network_finder(name: str, device: str, min_score: float) -> Callable[[np.ndarray], list[Detections]]:
     """A `find` for `Detector`, from one of NETWORKS on `device`; faces scoring below `min_score` are dropped.
 
-    The numbers are the official ones: NMS at 0.3 for sfd, its input minus (104, 117, 123). The package wants RGB and
-    turns it round itself, so that the network gets the BGR it was trained on; the official code gives it RGB.
+    The numbers are the official ones: NMS at 0.3 for sfd, its input minus (104, 117, 123). Of RGB, the package
+    makes what sfd and yunet (BGR) and blazeface (RGB) were trained on; the official code gives sfd RGB. retinaface's
+    weights are of BGR, which the package leaves as it is, and scrfd's of RGB, which it turns round: both are given BGR.
     Raises UserError when the package, the weights or (scrfd) onnxruntime is missing.
     """
     network = load(name, device, min_score)
 
     def find(frames):
-        rgb = torch.from_numpy(frames[..., ::-1].copy()).permute(0, 3, 1, 2)  # (n, 3, H, W) uint8
+        frames = frames if NETWORKS[name].takes_bgr else frames[..., ::-1]
+        batch = torch.from_numpy(frames.copy()).permute(0, 3, 1, 2)  # (n, 3, H, W) uint8
         try:
-            found = network.detect_from_batch(rgb)
+            found = network.detect_from_batch(batch)
         except torch.OutOfMemoryError:
             number, height, width = frames.shape[:3]
             raise UserError(

@@ -23,6 +23,7 @@ from faces import (
     Detector,
     crop_face,
     detect_boxes,
+    face_alignment_networks,
     fill_gaps,
     make_detector,
     pad_boxes,
@@ -154,6 +155,23 @@ def test_sfd_loads_its_weights_and_boxes_what_they_say_in_the_right_colour_order
     assert corner.boxes == pytest.approx(np.array([[88, 0, 128, 40]]))  # clipped to the frame
 
     assert len(make_detector("sfd", min_score=0.99).detect(frames[:1])[0].boxes) == 0
+
+
+@pytest.mark.parametrize("name", face_alignment_networks.NETWORKS)
+def test_every_network_gets_the_colour_order_its_weights_are_of(name, monkeypatch):
+    given = []
+
+    class Package:
+        def detect_from_batch(self, batch):
+            given.append(batch)
+            return [[]]
+
+    monkeypatch.setattr(face_alignment_networks, "load", lambda *args: Package())
+    frame = np.zeros((1, 8, 8, 3), np.uint8)
+    frame[..., 0] = 7  # blue
+    face_alignment_networks.network_finder(name, "cpu", 0.5)(frame)
+    # What the package does to retinaface's (nothing, they are of BGR) and scrfd's (it turns them round, to RGB).
+    assert given[0][0, :, 0, 0].tolist() == ([7, 0, 0] if name in ("retinaface", "scrfd") else [0, 0, 7])
 
 
 def test_blazeface_loads_its_weights_and_anchors(weights_folder):

@@ -3,6 +3,7 @@ is in two splits, and a run that stops goes on where it was."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from pebble import ProcessExpired
 
 import preprocess
 from clips import filelists, manifest
+from clips.ingest import ingest
 from clips.store import Clip
 from errors import UserError
 from faces import DETECTED, FILLED
@@ -164,17 +167,110 @@ def test_the_summary_counts_by_reason(rows, store):
     assert "bad/no_sound.mp4: the file has no audio stream" in said
 
 
-def test_rejected_clips_are_tried_again_under_other_hparams(data_root, store, rows, tmp_path):
-    hp = preprocess.hparams.resolve(overrides=HPARAMS)
-    assert preprocess.is_done(rows["bad/few_faces.mp4"], data_root / "bad/few_faces.mp4", hp)
-    lower = preprocess.hparams.resolve(overrides=HPARAMS + ",min_frames=5")
-    assert not preprocess.is_done(rows["bad/few_faces.mp4"], data_root / "bad/few_faces.mp4", lower)
-    assert preprocess.is_done(rows["id0/talk.mp4"], data_root / "id0/talk.mp4", lower)
+def hp_of(more: str = "") -> HParams:
+    return preprocess.hparams.resolve(overrides=HPARAMS + more)
 
 
-def test_a_source_that_changed_is_done_again(data_root, rows):
-    hp = preprocess.hparams.resolve(overrides=HPARAMS)
-    assert not preprocess.is_done(rows["id0/talk.mp4"], data_root / "some/half.mp4", hp)
+def test_rejected_clips_are_tried_again_under_other_hparams(rows):
+    rejected, kept = rows["bad/few_faces.mp4"], rows["id0/talk.mp4"]
+    lower = hp_of(",min_frames=5")
+    assert preprocess.is_done(rejected, rejected.source_bytes, hp_of())
+    assert not preprocess.is_done(rejected, rejected.source_bytes, lower)
+    assert preprocess.is_done(kept, kept.source_bytes, lower)
+    assert preprocess.is_done(kept, kept.source_bytes, hp_of(), redo="outdated")
+    assert not preprocess.is_done(kept, kept.source_bytes, lower, redo="outdated")
+    assert not preprocess.is_done(kept, kept.source_bytes, hp_of(), redo="all")
+
+
+def test_a_source_that_changed_is_done_again_and_one_that_is_gone_is_not(rows):
+    kept = rows["id0/talk.mp4"]
+    assert not preprocess.is_done(kept, kept.source_bytes + 1, hp_of())
+    assert preprocess.is_done(kept, 0, hp_of(), redo="all")
+
+
+@pytest.mark.parametrize("error", [ProcessExpired("died", code=1), ValueError("odd")])
+def test_what_may_be_the_machines_fault_is_tried_again(error):
+    row = preprocess.outcome(failed(error), "a.mp4", "a", 5, hp_of())
+    assert row.status == "rejected" and not preprocess.is_done(row, 5, hp_of())
+
+
+def test_what_timed_out_is_tried_again_with_more_time():
+    row = preprocess.outcome(failed(preprocess.ClipTimeout()), "a.mp4", "a", 5, hp_of())
+    assert preprocess.is_done(row, 5, hp_of(",preprocess_workers=3"))
+    assert not preprocess.is_done(row, 5, hp_of(",clip_timeout_s=1800"))
+
+
+def test_a_gpu_without_memory_ends_the_run_and_blames_no_clip():
+    with pytest.raises(UserError, match="the GPU has no memory"):
+        preprocess.outcome(failed(UserError("the GPU has no memory")), "a.mp4", "a", 5, hp_of())
+
+
+def failed(error: Exception) -> Future:
+    future = Future()
+    future.set_exception(error)
+    return future
+
+
+def test_a_store_in_the_place_of_its_videos_is_refused(tmp_path):
+    write_video(tmp_path / "id0/a.mp4")
+    (tmp_path / "id0/a.mp4").rename(tmp_path / "id0/a.mov")
+    before = (tmp_path / "id0/a.mov").read_bytes()
+    with pytest.raises(UserError, match="is the data root"):
+        run(tmp_path, tmp_path)
+    assert (tmp_path / "id0/a.mov").read_bytes() == before
+
+
+def test_another_data_root_with_the_same_names_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocess, "run_all", lambda *args: None)
+    for i in range(6):
+        for root in ("main", "pretrain"):
+            (tmp_path / f"{root}/id{i}").mkdir(parents=True)
+            (tmp_path / f"{root}/id{i}/a.mp4").write_text(root)
+    (tmp_path / "store").mkdir()
+    writer = manifest.ManifestWriter(tmp_path / "store")
+    for i in range(6):
+        writer.add(manifest.Row(f"id{i}/a.mp4", f"id{i}/a", "kept", frames=30, source_bytes=len("main")))
+    writer.close()
+    with pytest.raises(UserError, match="6 of its 6 clips with these names are of other files.*--redo all"):
+        run(tmp_path / "pretrain", tmp_path / "store")
+    run(tmp_path / "main", tmp_path / "store")
+    run(tmp_path / "pretrain", tmp_path / "store", "--redo", "all")
+
+
+def test_two_runs_on_one_store_are_refused(data_root, tmp_path):
+    with manifest.alone_with(tmp_path), pytest.raises(UserError, match="another preprocess.py .* is changing it"):
+        run(data_root, tmp_path)
+    with manifest.alone_with(tmp_path):
+        pass
+
+
+def test_a_clip_that_is_made_again_is_not_trained_on_until_it_is_whole(data_root, store, tmp_path, monkeypatch):
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(data_root, tmp_path / "videos", ignore=shutil.ignore_patterns("bad"))
+    monkeypatch.setattr(preprocess, "outcome", interrupt)
+    monkeypatch.setattr(preprocess, "refuse_foreign_lists", lambda *args: None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "videos", tmp_path / "store", "--redo", "all")
+    rows = manifest.read(tmp_path / "store")
+    torn = [row for row in rows.values() if row.reason.startswith("interrupted: ")]
+    assert torn and all(not preprocess.is_done(row, row.source_bytes, hp_of()) for row in torn)
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
+
+
+def test_odd_paths_do_not_end_a_run(tmp_path, capsys):
+    videos = tmp_path / "videos"
+    write_video(videos / "id0/a.mp4")
+    (videos / "id0/gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (videos / "id0/round").symlink_to(videos)
+    Path(os.fsdecode(os.fsencode(videos / "id0") + b"/caf\xe9.mp4")).touch()
+    (videos / "id0/talk .mp4").touch()
+    assert preprocess.find_videos(videos, tmp_path / "store") == ["id0/a.mp4", "id0/gone.mp4"]
+    assert "left out 2 videos whose names no filelist can hold" in capsys.readouterr().out
+    row = ingest(Path("id0/gone.mp4"), "id0/gone", videos, tmp_path / "store", None, hp_of())
+    assert row.status == "rejected" and row.reason.startswith("unreadable: ") and "No such file" in row.reason
 
 
 def test_filelists_of_other_data_are_not_overwritten(data_root, tmp_path):
@@ -183,6 +279,12 @@ def test_filelists_of_other_data_are_not_overwritten(data_root, tmp_path):
     with pytest.raises(UserError, match="lists 1 clips that are not in this data root, such as lrs2/00001"):
         run(data_root, tmp_path)
     assert (tmp_path / "lists/train.txt").read_text() == "lrs2/00001\n"
+
+
+def test_lists_with_labels_name_the_same_clips(tmp_path):
+    (tmp_path / "test.txt").write_text("id0/talk NF\nid1/\u2028talk\n")
+    assert filelists.existing(tmp_path) == {"id0/talk NF": "test", "id1/\u2028talk": "test"}
+    preprocess.refuse_foreign_lists(tmp_path, ["id0/talk.mp4", "id1/\u2028talk.mp4"], {})
 
 
 def test_an_empty_or_missing_data_root_is_refused(tmp_path):
@@ -238,12 +340,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"video")
-    future = Future()
-    future.set_exception(BrokenProcessPool("All workers expired"))
+def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip():
+    broken = failed(BrokenProcessPool("All workers expired"))
     with pytest.raises(UserError, match="the worker processes died.*lower preprocess_workers"):
-        preprocess.outcome(future, "a.mp4", "a", tmp_path, HParams())
+        preprocess.outcome(broken, "a.mp4", "a", 5, HParams())
 
 
 def test_workers_that_cannot_start_end_the_run_in_one_line(tmp_path):
