@@ -26,13 +26,13 @@ import faces
 import hparams
 import video
 from clips import filelists, manifest
-from clips.ingest import ingest, settings_of
+from clips.ingest import ingest
+from clips.settings import differences, settings_of
 from errors import UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
-# First words of rejections that may be the machine's doing: such clips get another chance in every run …
+# First words of rejections that may be the machine's doing: such clips get another chance in every run.
 MACHINE_FAULTS = ("crashed", "failed", "interrupted")
-TIMED_OUT = "timed out"  # … and these once there is more time
 
 GPU_FAULTS = (UserError, torch.OutOfMemoryError, torch.AcceleratorError)  # the first is what detectors say of memory
 POOL_BROKE = (
@@ -173,7 +173,7 @@ def is_done(row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str 
     if redo == "all" or row.source_bytes != size:
         return False
     kind = row.reason.split(":")[0]
-    return kind not in MACHINE_FAULTS and row.settings == settings_of(hp, with_timeout=kind == TIMED_OUT)
+    return kind not in MACHINE_FAULTS and not differences(row.settings, hp)
 
 
 def refuse_another_data_root(data_root: Path, store_root: Path, sizes: dict[str, int], rows) -> None:
@@ -188,8 +188,8 @@ def refuse_another_data_root(data_root: Path, store_root: Path, sizes: dict[str,
 
 
 def warn_of_other_settings(rows, sources, todo, hp) -> None:
-    kept_as_is = set(sources) - set(todo)
-    others = sum(rows[source].status == "kept" and rows[source].settings != settings_of(hp) for source in kept_as_is)
+    kept = (rows[source] for source in set(sources) - set(todo) if rows[source].status == "kept")
+    others = sum(bool(differences(row.settings, hp)) for row in kept)
     if others:
         print(f"note: {others} clips were made with other hparams and stay as they are; --redo makes them again")
 
@@ -270,8 +270,8 @@ def outcome(future, source: str, name: str, size: int, hp) -> manifest.Row:
     try:
         return future.result()
     except ClipTimeout:
-        rejected.settings = settings_of(hp, with_timeout=True)
-        rejected.reason = f"{TIMED_OUT}: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
+        rejected.settings = settings_of(hp, ["clip_timeout_s"])  # with more time it may do
+        rejected.reason = f"timed out: after {hp.clip_timeout_s:.0f} s, see clip_timeout_s in hparams.py"
     except ProcessExpired as error:
         rejected.reason = f"crashed: the worker process died on it (exit code {error.exitcode})"
     except BrokenProcessPool:

@@ -10,6 +10,7 @@ Curves: tensorboard --logdir checkpoints. The expert to use for the generator: c
 lowest held-out loss; best_pair_accuracy.pth tells the right speech best from speech of the same clip.
 """
 
+import dataclasses
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from hparams import HParams
 from models import load_expert, usable_device
 from training import script
 from training.data import RunData, evaluation_batches
-from training.loop import Intervals
+from training.loop import Intervals, in_one_line, whole
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 from training.watchdog import expert_watchdog
 
@@ -109,7 +110,7 @@ def evaluate(args, hp: HParams) -> None:
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
-    hp = script.cut_as_learnt(path, hp)
+    hp = dataclasses.replace(script.cut_as_learnt(path, hp), img_size=expert.img_size)
     corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
     if args.split == "train":  # not held out: only to compare with, and as large as memory on large data
         corpus = corpus.sample(TRAIN_CLIPS, hp.seed)
@@ -117,7 +118,9 @@ def evaluate(args, hp: HParams) -> None:
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
-    report = measure_expert(expert, tqdm(batches(), desc="evaluating"), hp.syncnet_eval_min_gap, hp.seed)
+    with in_one_line():
+        batches = tqdm(whole(batches()), desc="evaluating", total=-(-len(sampling) // hp.syncnet_batch_size))
+        report = measure_expert(expert, batches, hp.syncnet_eval_min_gap, hp.seed)
     print(f"{path} on the {args.split} list:\n{report.table()}")
 
 

@@ -16,8 +16,9 @@ import hparams
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
+from clips.settings import HEARD
 from errors import UserError, run_script
-from models import as_generators, load_expert, load_generator, load_visual_discriminator
+from models import as_generators, load_expert, load_generator, load_visual_discriminator, trained_with
 from models.vgg import VggFeatures
 from training import script
 from training.checkpoint import copy_weights
@@ -44,6 +45,7 @@ def main(argv=None):
             f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
     hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
+    refuse_other_sound(args.syncnet_checkpoint_path, hp)
     sampled = []
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
@@ -52,7 +54,7 @@ def main(argv=None):
         candidates = hp.reference_candidates if split == "train" else 1
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
-    eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
+    eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt seed")
     data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
 
     # networks, optimisers, and where to begin
@@ -83,6 +85,15 @@ def main(argv=None):
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
     print(f"generator: {args.checkpoint_dir}/best.pth")
+
+
+def refuse_other_sound(expert_path: str, hp: hparams.HParams) -> None:
+    """UserError where the expert was trained on another mel than the generator would be."""
+    names = " ".join((*HEARD, "syncnet_mel_step_size"))
+    learnt, asked = hparams.some(trained_with(expert_path), names), hparams.some(hp, names)
+    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
+    if changed:
+        raise UserError(f"{expert_path}: its expert was trained with {', '.join(changed)}: train both with the same")
 
 
 def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> None:

@@ -5,6 +5,7 @@ Everything that can make a data set unusable is found here, before training star
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from clips import filelists, manifest, official
 from clips.index import Alignment, Ranges
+from clips.settings import HEARD, differences
 from clips.store import Clip
 from errors import UserError
 from hparams import HParams
@@ -27,6 +29,7 @@ class Corpus:
     hp: HParams
     is_official: bool
     late: list[int] = field(default_factory=list)  # per clip, frames by which its sound comes late; empty = in time
+    settings: frozenset[str] = frozenset()  # the different ones with which its clips were stored
 
     def __len__(self) -> int:
         return len(self.names)
@@ -38,7 +41,7 @@ class Corpus:
             alignment = Alignment.of(self.hp)
             last = self.windows[index][-1][1] + self.hp.syncnet_T
             columns = alignment.expert_start(last) + alignment.expert_mel_steps
-            return official.OfficialClip(path, columns, self.hp.store_size, self.hp)
+            return official.OfficialClip(path, columns, max(self.hp.store_size, self.hp.img_size), self.hp)
         return Clip(path)
 
     def sample(self, count: int, seed: int) -> "Corpus":
@@ -51,6 +54,16 @@ class Corpus:
         )
         return dataclasses.replace(self, names=names, windows=windows, late=late)
 
+    def refuse_other_sound(self) -> None:
+        """UserError where clips were stored at another rate, or with another mel, than the hparams of today name."""
+        for settings in sorted(self.settings):
+            changed = differences(settings, self.hp, HEARD)
+            if changed:
+                raise UserError(
+                    f"{self.root}: holds clips made with {'; '.join(changed)}: set it as it was, or make them again "
+                    "with preprocess.py --redo"
+                )
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the clips or their windows do; kept in checkpoints to notice that on resume."""
@@ -62,7 +75,9 @@ class Corpus:
         identities = len({name.split("/")[0] for name in self.names})
         corrected = sum(map(bool, self.late))
         moved = f", speech of {corrected} clips moved to where their lips are" if corrected else ""
-        return f"{len(self)} clips, {identities} identities, {windows} windows{moved}"
+        smallest = min((json.loads(settings)["store_size"] for settings in self.settings), default=self.hp.img_size)
+        blurred = f", crops of {smallest} px enlarged to {self.hp.img_size}" if smallest < self.hp.img_size else ""
+        return f"{len(self)} clips, {identities} identities, {windows} windows{moved}{blurred}"
 
 
 def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kind: str, span: int = 1) -> Corpus:
@@ -88,7 +103,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         if not rows:
             raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
 
-    names, windows, late, skipped = [], [], [], {}
+    names, windows, late, skipped, settings = [], [], [], {}, set()
     for line in listed:
         name = line if line in rows else filelists.first_word(line)
         row = rows.get(name)
@@ -108,10 +123,11 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         names.append(name)
         windows.append(ranges)
         late.append(offset)
+        settings |= {row.settings} if row.settings else set()
     if not names:
         example = next(iter(skipped.items()))
         path = Path(lists) / f"{split}.txt"
         raise UserError(
             f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
-    return Corpus(root, names, windows, skipped, hp, is_official, late)
+    return Corpus(root, names, windows, skipped, hp, is_official, late, frozenset(settings))

@@ -11,33 +11,13 @@ import faces
 import video
 from clips.index import runs_of
 from clips.manifest import Row
+from clips.settings import settings_of
 from clips.store import ClipWriter, as_stored
 from hparams import HParams
-
-# The hparams that decide what a stored clip is; kept in its row to notice when they change.
-DECIDING = (
-    "fps",
-    "sample_rate",
-    "face_detector",
-    "face_min_score",
-    "detect_max_side",
-    "detect_every",
-    "max_gap_frames",
-    "store_size",
-    "jpeg_quality",
-    "min_frames",
-    "min_face_px",
-    "min_speech_rms",
-)
 
 
 class Rejected(Exception):
     """Why a clip is of no use: a short kind, then ": " and the particulars."""
-
-
-def settings_of(hp: HParams, with_timeout: bool = False) -> str:
-    names = (*DECIDING, "clip_timeout_s") if with_timeout else DECIDING
-    return json.dumps({name: getattr(hp, name) for name in names})
 
 
 def ingest(source: Path, name: str, data_root: Path, store_root: Path, detector: faces.Detector, hp: HParams) -> Row:

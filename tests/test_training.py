@@ -1,6 +1,7 @@
 """training/ promises: a resumed run equals the uninterrupted one bit for bit, the expert stays frozen, what evolves is
 in the checkpoint, and every way a run can end leaves a usable last checkpoint."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,13 +16,15 @@ from golden_weights import golden_file, golden_state_dict
 
 import train_syncnet
 import train_wav2lip
+from clips import manifest
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling, fixed_draws
+from clips.settings import settings_of
 from errors import UserError
 from hparams import resolve
 from models import SyncNetExpert, export_official, load_expert, load_generator, read_checkpoint, write_checkpoint
-from training import checkpoint
+from training import checkpoint, script
 from training.checkpoint import Checkpoints
 from training.learner import Learner
 from training.loop import Evaluation, Intervals, train
@@ -102,6 +105,70 @@ def test_a_resumed_gan_equals_the_uninterrupted_one(store, expert, gan, tmp_path
     train_generator(store, expert / "best.pth", tmp_path, 2)
     train_generator(store, expert / "best.pth", tmp_path, 4, "--resume")
     assert_identical(at_step(gan, 4), at_step(tmp_path, 4))
+
+
+def test_an_evaluation_that_is_cut_short_loses_no_step_and_is_made_up_for(store, expert, gan, tmp_path, monkeypatch):
+    def killed(recipe, batches):
+        if recipe.steps == 4:
+            raise KeyboardInterrupt
+        return evaluate(recipe, batches)
+
+    evaluate = Wav2LipRecipe.evaluate
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Wav2LipRecipe, "evaluate", killed)
+        train_generator(store, expert / "best.pth", tmp_path, 4)
+    assert at_step(tmp_path, 4)["recipe"]["owes_evaluation"]
+    train_generator(store, expert / "best.pth", tmp_path, 4, "--resume")
+    assert_identical(at_step(gan, 4), at_step(tmp_path, 4))
+    assert [step for _, step, _ in read_events(tmp_path)["val/l1"]] == [0, 2, 4]
+    with pytest.raises(UserError, match="already at step 4 of 4"):
+        train_generator(store, expert / "best.pth", tmp_path, 4, "--resume")
+
+
+def test_a_best_checkpoint_of_an_earlier_run_is_not_replaced(store, expert, tmp_path):
+    shutil.copy(expert / "best.pth", tmp_path)
+    for flags in ([], ["--checkpoint_path", str(tmp_path / "best.pth")]):
+        with pytest.raises(UserError, match="best.pth is of an earlier run.*name another --checkpoint_dir"):
+            train_expert(store, tmp_path, 2, *flags)
+    assert (tmp_path / "best.pth").read_bytes() == (expert / "best.pth").read_bytes()
+
+
+def test_advice_where_no_checkpoint_can_be_read_leads_on(store, tmp_path):
+    (tmp_path / "checkpoint_step000000002.pth").write_bytes(b"torn")
+    with pytest.raises(UserError, match="none of its checkpoints can be read: start anew in another --checkpoint_dir"):
+        train_expert(store, tmp_path, 4, "--resume")
+
+
+def test_resuming_with_another_window_says_what_to_set(store, expert, tmp_path):
+    shutil.copy(expert / "checkpoint_step000000004.pth", tmp_path)
+    with pytest.raises(UserError, match="size mismatch.*syncnet_T"):
+        train_expert(store, tmp_path, 6, "--resume", hp=EXPERT + ",syncnet_T=9")
+
+
+def test_processes_that_would_not_begin_alike_are_refused(monkeypatch):
+    facts = {"data": "abc", "measured_on": "def"}
+    script.refuse_different_starts(3, facts)
+    monkeypatch.setattr(script.distributed, "everyones", lambda items: [*items, (6, "abc", "def")])
+    with pytest.raises(UserError, match="do not begin alike: .* process 0: step 3, data abc; process 1: step 6"):
+        script.refuse_different_starts(3, facts)
+
+
+def test_another_mel_or_frame_rate_than_the_stores_or_the_experts_is_refused(store, expert, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    rows = manifest.read(tmp_path / "store")
+    writer = manifest.ManifestWriter(tmp_path / "store")
+    for row in rows.values():
+        writer.add(dataclasses.replace(row, settings=settings_of(resolve(overrides="fmin=90"))))
+    writer.close()
+    with pytest.raises(UserError, match="holds clips made with fmin=90.0, now 55.0: set it as it was"):
+        train_expert(tmp_path / "store", tmp_path / "run", 2)
+    with pytest.raises(UserError, match="its expert was trained with fmin=55.0 .here 90.0.: train both with the same"):
+        hp = GENERATOR + ",fmin=90"
+        train_generator(tmp_path / "store", expert / "best.pth", tmp_path / "gan", 2, hp=hp)
+    described = open_split(store, store / "lists", "train", resolve(overrides="img_size=192"), "expert").describe()
+    assert "enlarged" not in described  # stored without settings: not known
+    larger = open_split(tmp_path / "store", store / "lists", "train", resolve(overrides="img_size=192"), "expert")
+    assert larger.describe().endswith("crops of 96 px enlarged to 192")
 
 
 def test_resuming_says_what_differs(store, expert, tmp_path, capsys):
@@ -549,7 +616,7 @@ class Line:
         self.networks = {"line": self.line}
         self.optimizers = {"sgd": torch.optim.SGD(self.line.parameters(), lr=0.1)}
         self.learning_rates = {"sgd": 0.1}
-        self.steps, self.after_step = 0, after_step
+        self.steps, self.after_step, self.owes_evaluation = 0, after_step, False
 
     def step(self, batch):
         loss = ((self.line(batch["x"]) - 2 * batch["x"]) ** 2).mean()
@@ -643,7 +710,7 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
 
 
 class Failing(torch.utils.data.Dataset):
-    """Samples for Line, of which the tenth does what it is told to."""
+    """Samples for Line, of which the eleventh does what it is told to."""
 
     def __init__(self, fail):
         self.fail = fail
@@ -652,7 +719,7 @@ class Failing(torch.utils.data.Dataset):
         return 100
 
     def __getitem__(self, i):
-        if i == 9:
+        if i == 10:
             self.fail()
         return {"x": np.float32([1])}
 
@@ -694,7 +761,7 @@ def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
     with pytest.raises(UserError) as refusal:
         run_line(Line(), tmp_path, 20, batches=loader)
     assert str(refusal.value) == "id1/clip7: stored clip is damaged: preprocess it again"
-    assert max(checkpoint.found_in(tmp_path)) == 9
+    assert max(checkpoint.found_in(tmp_path)) == 10  # the steps before it, also those since the last one that was due
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -69,6 +69,10 @@ class Checkpoints:
             raise UserError(f"{error}; {last}") from error
 
 
+def best_in(folder: Path) -> list[Path]:
+    return sorted(Path(folder).glob("best*.pth"))
+
+
 def found_in(folder: Path) -> dict[int, Path]:
     """Checkpoints by step."""
     matches = ((PATTERN.fullmatch(path.name), path) for path in Path(folder).glob("checkpoint_step*.pth"))
@@ -83,6 +87,11 @@ def newest(folder: Path) -> Path:
             return path
         except UserError as error:
             print(f"note: passed over: {error}")
+    if found_in(folder):
+        raise UserError(
+            f"{folder}: none of its checkpoints can be read: start anew in another --checkpoint_dir, from its best.pth "
+            "(--checkpoint_path) if that is whole"
+        )
     raise UserError(f"{folder}: no checkpoint to resume from: leave out --resume to start anew")
 
 
@@ -133,9 +142,10 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
             print("resuming with another val list, or measured otherwise: the best checkpoints are chosen anew")
             recipe.forget_best()
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split()[:30])
         raise UserError(
-            f"{path}: does not fit this run ({reason}): use its hparams width and img_size, of a generator its --recipe"
+            f"{path}: does not fit this run ({reason} …): use its hparams width, img_size and syncnet_T, of a "
+            "generator its --recipe"
         ) from error
     return saved["step"]
 

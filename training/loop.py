@@ -10,6 +10,7 @@ A recipe is an object with
     forget_best()               what comes next is the best so far
     samples(batch)              named image grids, uint8 (H, W, 3) BGR
     state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
+    owes_evaluation             whether its weights are those of a step whose evaluation was cut short
 """
 
 import re
@@ -75,22 +76,28 @@ def train(
     watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
     show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
-    Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt.
+    Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. So does, of a
+    single process, a batch that cannot be read: the weights are good until then.
     """
     step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
-    with dead_workers_said(), StopSignal() as stop, progress(first_step, last_step) as bar:
+    with in_one_line(), StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
             stopping = distributed.of_any(stop.asked)  # all processes after the same step
             is_last = step >= last_step or stopping
-            if step > first_step or step == 0:
-                if step and _due(step, intervals.log):
+            if step > first_step or step == 0 or recipe.owes_evaluation:
+                if step > first_step and _due(step, intervals.log):
                     monitor.add(speed.take())
                     means = monitor.flush(step)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
                     if watch and (said := watch(step, means)):
                         bar.write(said)
                 if _due(step, intervals.evaluation) or step >= last_step:
+                    if step and (_due(step, intervals.checkpoint) or is_last):
+                        # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
+                        recipe.owes_evaluation = True
+                        checkpoints.save(step)
+                        recipe.owes_evaluation = False
                     evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
                     bar.write(f"step {step}: {', '.join(said)}")
@@ -105,7 +112,13 @@ def train(
                 break
 
             waiting_since = time.perf_counter()
-            batch = to_device(next_batch(batches), device)
+            try:
+                batch = next_batch(batches)
+            except (UserError, RuntimeError):
+                if distributed.ranks() == 1 and step > first_step:
+                    bar.write(f"a batch cannot be read; what was learnt is kept in {checkpoints.save(step)}")
+                raise
+            batch = to_device(batch, device)
             working_since = time.perf_counter()
             set_rates(recipe, rate_at(step))
             named = take_step(recipe, batch, step, on_nonfinite)
@@ -186,10 +199,18 @@ def next_batch(batches):
 
 
 @contextmanager
-def dead_workers_said() -> Iterator[None]:
-    """Turns torch's report of a worker process that is gone, which interrupts whatever is going on, into one line."""
+def in_one_line() -> Iterator[None]:
+    """Turns torch's report of a worker process that is gone, which interrupts whatever is going on, into one line.
+
+    That of a GPU without memory too.
+    """
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the GPU has no memory for a step: lower the batch size, or raise accumulate or set precision=bf16 in "
+            "hparams.py"
+        ) from error
     except (RuntimeError, UserError) as error:
         # What was going on may have taken the report for an error of its own, such as a file that could not be written.
         if not any(DEAD_WORKER.search(str(each)) for each in (error, error.__cause__)):
@@ -204,14 +225,19 @@ def _due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def _on_device(batches: Iterable[dict], device: torch.device):
+def whole(batches: Iterable[dict]) -> Iterator[dict]:
+    """The batches; an error among them is raised as by `next_batch`."""
     batches = iter(batches)
     while True:
         try:
             batch = next_batch(batches)
         except StopIteration:
             return
-        yield to_device(batch, device)
+        yield batch
+
+
+def _on_device(batches: Iterable[dict], device: torch.device):
+    return (to_device(batch, device) for batch in whole(batches))
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

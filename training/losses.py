@@ -79,14 +79,16 @@ def stabilised_sync_loss(
 
 
 def perceptual_loss(generated: list[torch.Tensor], truth: list[torch.Tensor]) -> torch.Tensor:
-    """Mean absolute difference of features (N, C, h, w) of several layers, each layer on the scale of the truth's.
+    """Mean absolute difference of features (N, C, h, w) of several layers, each layer on the scale of the truth's in
+    that picture.
 
     Johnson et al. 2016, arXiv 1603.08155, with L1 for L2, as later work has it.
     """
-    layers = [
-        F.l1_loss(drawn.float(), true.float()) / true.float().abs().mean().clamp(min=1e-6)
-        for drawn, true in zip(generated, truth, strict=True)
-    ]
+    layers = []
+    for drawn, true in zip(generated, truth, strict=True):
+        drawn, true = drawn.float().flatten(1), true.float().flatten(1)
+        # By picture, so that parts of a batch make the loss of the whole.
+        layers.append(((drawn - true).abs().mean(dim=1) / true.abs().mean(dim=1).clamp(min=1e-6)).mean())
     return torch.stack(layers).mean()
 
 

@@ -58,13 +58,19 @@ def begin(args, hp: hparams.HParams) -> torch.device:
     if not args.resume and checkpoint.found_in(folder):
         last = max(checkpoint.found_in(folder))
         raise UserError(f"{folder} holds a run at step {last}: go on with --resume, or name another --checkpoint_dir")
+    if not args.resume and checkpoint.best_in(folder):
+        raise UserError(
+            f"{checkpoint.best_in(folder)[0]} is of an earlier run, and would be replaced: name another "
+            "--checkpoint_dir, or move it away"
+        )
     print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
     torch.manual_seed(hp.seed)
     return device
 
 
 def describe(split: str, corpus: Corpus) -> None:
-    """Says what a split holds and what of its list is not used."""
+    """Says what a split holds and what of its list is not used; UserError where its clips have another sound."""
+    corpus.refuse_other_sound()
     print(f"{split}: {corpus.describe()}")
     if corpus.skipped:
         name, reason = next(iter(corpus.skipped.items()))
@@ -87,17 +93,32 @@ def restore(args, recipe, hp: hparams.HParams, data: RunData, load_weights) -> i
     load_weights(path): the module with the weights of a file, official or own.
     """
     if args.resume:
-        path = checkpoint.newest(args.checkpoint_dir)
+        # One process chooses: on a network disk, others may not see the newest file yet.
+        path = distributed.from_first(checkpoint.newest(args.checkpoint_dir) if distributed.is_first() else None)
         step = checkpoint.restore(path, recipe, hp, data.facts)
         print(f"going on from {path}, step {step}")
         return step
     if args.checkpoint_path:
         weights = load_weights(args.checkpoint_path)
+        wanted = recipe.networks[recipe.kind]
+        if type(weights) is not type(wanted):
+            raise UserError(
+                f"{args.checkpoint_path}: holds a {type(weights).__name__}, this run trains a {type(wanted).__name__}: "
+                "give the --recipe it is of"
+            )
         for name in {recipe.kind, f"{recipe.kind}_ema"} & set(recipe.networks):
             checkpoint.copy_weights(weights, recipe.networks[name], args.checkpoint_path)
         recipe.is_fine_tuning = True
         print(f"starting from the weights of {args.checkpoint_path}")
     return 0
+
+
+def refuse_different_starts(first_step: int, facts: dict) -> None:
+    """UserError where processes would train side by side from other weights or on other data."""
+    starts = distributed.everyones([(first_step, facts["data"], facts["measured_on"])])
+    if len(set(starts)) > 1:
+        said = "; ".join(f"process {i}: step {step}, data {data}" for i, (step, data, _) in enumerate(starts))
+        raise UserError(f"the processes do not begin alike: do all machines see the same files and hparams? {said}")
 
 
 def run(
@@ -115,7 +136,8 @@ def run(
     show=None,
 ):
     """Trains and returns the last evaluation. warmup_steps, decay: see `rate_at`; watch, show: see `train`."""
-    if first_step >= last_step:
+    refuse_different_starts(first_step, data.facts(first_step))
+    if first_step >= last_step and not recipe.owes_evaluation:
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
         )

@@ -13,6 +13,7 @@ class Recipe:
     def __init__(self, hp: HParams, learners: dict[str, Learner]):
         self.hp, self.steps = hp, 0
         self.is_fine_tuning = False  # begun from weights that know their work
+        self.owes_evaluation = False  # at this step, which was not evaluated to the end
         self.networks = {name: net for key, learner in learners.items() for name, net in learner.networks(key).items()}
         self.optimizers = {name: learner.optimizer for name, learner in learners.items()}
         self.learning_rates = {name: learner.lr for name, learner in learners.items()}
@@ -33,10 +34,13 @@ class Recipe:
             yield part, (distributed.rank() * parts + i, distributed.ranks() * parts)
 
     def state_dict(self) -> dict:
-        return {"steps": self.steps, "is_fine_tuning": self.is_fine_tuning, **self.recipe_state()}
+        own = {name: getattr(self, name) for name in ("steps", "is_fine_tuning", "owes_evaluation")}
+        return own | self.recipe_state()
 
     def load_state_dict(self, state: dict) -> None:
-        self.steps, self.is_fine_tuning = state["steps"], state.get("is_fine_tuning", False)
+        self.steps = state["steps"]
+        self.is_fine_tuning = state.get("is_fine_tuning", False)
+        self.owes_evaluation = state.get("owes_evaluation", False)
         self.load_recipe_state(state)
 
     def recipe_state(self) -> dict:
