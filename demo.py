@@ -39,6 +39,7 @@ IDENTITIES, CLIPS, SECONDS = 80, 1, 3.6
 # Heads that move about as much as in real clips: in a nearly still picture, copying the reference is hard to beat.
 STYLE = ToyStyle(head_motion=0.7)
 SAMPLES = 256  # held-out windows the generator is measured on
+MARK = ".made_by_demo"  # in the folder of a demo, which the next one may empty
 SHOWN_FRAMES = range(40, 88, 6)  # of the videos, in frames.png
 
 
@@ -91,10 +92,11 @@ def parse_args(argv):
 def start_anew(out: Path) -> Path:
     """An empty folder in place of an earlier demo's; anything else that lies there is not deleted."""
     if out.exists() and any(out.iterdir()):
-        if not (out / "corpus").is_dir():
+        if not (out / MARK).exists():
             raise UserError(f"--outdir {out}: holds something else than an earlier demo, name an empty folder")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
     return out
 
 

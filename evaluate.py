@@ -25,7 +25,7 @@ from tqdm import tqdm
 import hparams
 from audio import load_wav
 from errors import UserError, run_script
-from evaluation import ExpertJudge, SyncNetV2Judge, format_table, score_video, write_json
+from evaluation import ExpertJudge, Scores, SyncNetV2Judge, format_table, score_video, write_json
 from evaluation.lse import SAMPLE_RATE, VSHIFT
 from faces import make_detector
 from models import load_expert, load_syncnet_v2, trained_with, usable_device
@@ -50,13 +50,19 @@ def main(argv=None) -> int:
 
     # one video after the other; what cannot be judged does not stop the rest
     scores, refused = [], {}
-    for video in tqdm(args.videos, desc="evaluating", unit="video", disable=None):  # None: only on a terminal
-        try:
-            scores.append(score_video(video, judge, hp, detector, speech))
-        except UserError as reason:
-            refused[video] = str(reason)
+    try:
+        for video in tqdm(args.videos, desc="evaluating", unit="video", disable=None):  # None: only on a terminal
+            try:
+                scores.append(score_video(video, judge, hp, detector, speech))
+            except (UserError, OSError, torch.OutOfMemoryError) as reason:
+                refused[video] = str(reason) if isinstance(reason, UserError) else f"{video}: {reason}"
+    finally:
+        report(args, judge, scores, refused)  # of what there is, also when it is stopped
+    return 0 if scores else 1
 
-    # summary
+
+def report(args, judge, scores: list[Scores], refused: dict[str, str]) -> None:
+    """Prints what was found out and writes --json."""
     if scores:
         print(format_table(scores))
     for note in frame_rate_notes(scores, judge):
@@ -65,8 +71,9 @@ def main(argv=None) -> int:
         print(f"not judged: {reason}")
     if args.json:
         weights = args.syncnet_path or args.expert_path
-        write_json(args.json, scores, refused, judge=judge.name, weights=weights, audio=args.audio, vshift=VSHIFT)
-    return 0 if scores else 1
+        left = len(args.videos) - len(scores) - len(refused)
+        about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT, "not_reached": left}
+        write_json(args.json, scores, refused, **about)
 
 
 def parse_args(argv):

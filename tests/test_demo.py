@@ -27,6 +27,7 @@ def test_the_demo_goes_from_nothing_to_a_report(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_no_demo_is_not_emptied(tmp_path):
+    (tmp_path / "corpus").mkdir()
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds something else than an earlier demo"):
         demo.main(["--outdir", str(tmp_path)])

@@ -161,6 +161,26 @@ def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder,
         assert f"not judged: {reason}" in out.splitlines()
 
 
+def test_stopped_it_tells_what_it_has_found_so_far(folder, talking, expert_path, capsys, monkeypatch):
+    asked = []
+
+    def stopped_at_the_third(video, *args):
+        asked.append(video)
+        if len(asked) == 2:
+            raise OSError(5, "Input/output error")
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return score_video(video, *args)
+
+    monkeypatch.setattr(evaluate, "score_video", stopped_at_the_third)
+    flags = ["--expert_path", str(expert_path), "--face_detector", "full", "--device", "cpu"]
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main([talking, "a.mp4", talking, talking, *flags, "--json", str(folder / "partly.json")])
+    written = json.loads((folder / "partly.json").read_text())
+    assert len(written["videos"]) == 1 and written["not_reached"] == 2
+    assert "a.mp4" in written["refused"] and "LSE-D" in capsys.readouterr().out
+
+
 def test_without_a_single_face_the_exit_code_is_1(talking, expert_path, capsys):
     assert evaluate.main([talking, "--expert_path", expert_path, "--face_detector", "dlib"]) == 1
     assert f"not judged: {talking}: no face found" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def mux(
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
             video.options = {"qp": "1"} if video_codec == "libx264" else {"b": "4M"}
             video.codec_context.time_base = (
-                Fraction(1, 1000) if Path(path).suffix in (".mp4", ".mkv") else Fraction(1, 25)
+                Fraction(1, 1000) if Path(path).suffix in (".mp4", ".mkv", ".webm") else Fraction(1, 25)
             )
             if b_frames is not None:
                 video.codec_context.max_b_frames = b_frames
@@ -479,6 +479,29 @@ def test_one_damaged_timestamp_does_not_ask_for_days_of_silence_or_pictures(tmp_
     assert abs(len(list(read_frames(path, fps=25))) - 50) <= 1
     wav = read_audio(path)
     assert abs(len(wav) / RATE - 2) < 0.1 and abs(click_time(wav) - 1.5) < 0.07
+
+
+def test_a_browser_recording_has_the_rate_of_its_pictures_not_of_its_clock(tmp_path):
+    path, times = tmp_path / "a.webm", np.cumsum(np.tile([0.025, 0.044, 0.033], 20))
+    mux(path, times, [(0, click(0.5, 2.0))], video_codec="vp8", audio_codec="libopus")
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83\x84")  # the frame rate a browser does not write, as it does not know it
+    path.write_bytes(data[:at] + b"\xec\x86" + bytes(6) + data[at + 8 :])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate is None
+    assert probe(path).fps == pytest.approx(60 / (times[-1] - times[0]), rel=0.05)
+    assert abs(len(list(read_frames(path))) - 60) <= 2
+    assert abs(len(list(read_frames(path, fps=25))) - 25 * times[-1]) <= 2
+
+
+def test_files_joined_end_to_end_are_refused_not_read_in_part(tmp_path):
+    path = tmp_path / "a.ts"
+    mux(path, np.arange(63) / 25, [(0, click(1.5, 2.52))])
+    assert len(list(read_frames(path))) == 63
+    path.write_bytes(path.read_bytes() * 2)
+    for read in (lambda: list(read_frames(path)), lambda: read_audio(path)):
+        with pytest.raises(MediaError, match="a.ts: its clock is set back on the way.*encode it again"):
+            read()
 
 
 def test_video_without_sound_says_so(tmp_path):

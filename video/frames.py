@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from video.colour import to_bgr
-from video.media import MediaError, Picture, average_rate, main_stream, open_media, pictures
+from video.media import MediaError, Picture, average_rate, counted, main_stream, open_media, pictures
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ def probe(path) -> VideoInfo:
         if first is None:
             raise MediaError(f"{path}: no picture of its video stream can be decoded")
         width, height = turned_size(first.frame.width, first.frame.height, first.frame.rotation)
-        fps = float(average_rate(stream))
+        fps = float(average_rate(container, stream))
         has_audio = main_stream(container.streams.audio) is not None
-        duration = announced_duration(container, stream)
-    return VideoInfo(Path(path), width, height, fps, float(duration or scanned_duration(path)), has_audio)
+        duration = announced_duration(container, stream) or scanned_duration(container, stream)
+    return VideoInfo(Path(path), width, height, fps, float(duration), has_audio)
 
 
 def announced_duration(container, stream) -> Fraction | None:
@@ -50,16 +50,10 @@ def announced_duration(container, stream) -> Fraction | None:
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
-def scanned_duration(path) -> Fraction:
+def scanned_duration(container, stream) -> Fraction:
     """Seconds of picture found by walking through the file without decoding it."""
-    with open_media(path) as container:
-        stream = video_stream(container, path)
-        packets = [packet for packet in container.demux(stream) if packet.size]
-        spans = [(p.pts, p.pts + (p.duration or 0)) for p in packets if p.pts is not None]
-        if not spans:  # a bare stream, such as .h264, has no times at all
-            return len(packets) / average_rate(stream)
-        starts, ends = zip(*spans, strict=True)
-        return (max(ends) - min(starts)) * stream.time_base
+    count, seconds = counted(container.name)
+    return seconds or count / average_rate(container, stream)
 
 
 def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
@@ -73,7 +67,7 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
     """
     with open_media(path) as container:
         stream = video_stream(container, path)
-        rate = average_rate(stream) if fps is None else Fraction(fps)
+        rate = average_rate(container, stream) if fps is None else Fraction(fps)
         reformatter, size = VideoReformatter(), None
         for frame, repeats in at_constant_rate(pictures(container, stream), rate):
             size = size or turned_size(frame.width, frame.height, frame.rotation)

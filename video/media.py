@@ -18,7 +18,10 @@ IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
 # Titles in another encoding are no reason to refuse a file; PyAV from 19 on thinks so too and has no such option.
 ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 FALLBACK_FPS = Fraction(25)  # for files that state no frame rate and have too few frames to guess one from
+HIGHEST_GUESS = 120  # frames per second; more is the tick of the file's clock, as in browser recordings
 MAX_JUMP_S = 600  # seconds; a timestamp further than this from the one before is damage, not a pause
+MAX_STEP_BACK_S = Fraction(1, 2)  # seconds a timestamp may lie before the latest …
+MAX_TIME_BACK_S = 1  # … and how long this may last until the clock counts as set back
 
 
 class MediaError(UserError):
@@ -39,20 +42,33 @@ class Clock:
     Believed as written, one damaged timestamp would ask for days of silence or of one repeated picture.
     """
 
-    def __init__(self, expected: Fraction | None = None):
+    def __init__(self, path, expected: Fraction | None = None):
+        self.path = path  # for messages
         self.expected = expected  # time of the next frame if it follows directly
         self.shift = Fraction(0)
+        self._latest, self._back = expected or Fraction(0), Fraction(0)
 
     def __call__(self, time: Fraction | None, duration: Fraction) -> Fraction:
-        """The time to believe for a frame stamped `time` (None = not stamped) that lasts `duration`."""
+        """The time to believe for a frame stamped `time` (None = not stamped) that lasts `duration`.
+
+        Raises MediaError where time goes back for good: what follows would be taken for what was there before.
+        """
         if self.expected is None:
-            self.expected = time or Fraction(0)
+            self.expected = self._latest = time or Fraction(0)
         if time is None:
             time = self.expected - self.shift
         elif abs(time + self.shift - self.expected) > MAX_JUMP_S:
             self.shift = self.expected - time
-        self.expected = time + self.shift + duration
-        return time + self.shift
+        time += self.shift
+        self.expected = time + duration
+        self._latest = max(self._latest, time)
+        self._back = self._back + duration if time < self._latest - MAX_STEP_BACK_S else Fraction(0)
+        if self._back > MAX_TIME_BACK_S:
+            raise MediaError(
+                f"{self.path}: its clock is set back on the way, as in files joined end to end: encode it again "
+                "(ffmpeg -i FILE OUT.mp4)"
+            )
+        return time
 
 
 def local_url(path) -> str:
@@ -93,18 +109,24 @@ def main_stream(streams):
 
 def decode(container, stream) -> Iterator[av.frame.Frame]:
     """Every frame of the stream that can be decoded; what is broken or cut off is passed over."""
+    for packet in packets_of(container, stream):
+        yield from decoded(stream, packet)
+    # What the decoder still holds, for a file whose container broke off before its end.
+    yield from decoded(stream, None)
+
+
+def packets_of(container, stream) -> Iterator[av.Packet]:
+    """The packets of the stream, to the end or to where the file is broken off."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.InvalidDataError, av.EOFError):
-            break
+            return
         except IndexError:
             # PyAV's demuxer trips at the end of a file in which another stream turned up after the start.
-            break
-        yield from decoded(stream, packet)
-    # What the decoder still holds, for a file whose container broke off before its end.
-    yield from decoded(stream, None)
+            return
+        yield packet
 
 
 def decoded(stream, packet) -> list[av.frame.Frame]:
@@ -120,15 +142,35 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
         return []
 
 
-def average_rate(stream) -> Fraction:
+def average_rate(container, stream) -> Fraction:
     """Frames per second of a video stream over its whole length."""
-    return Fraction(stream.average_rate or stream.guessed_rate or FALLBACK_FPS)
+    if stream.average_rate:
+        return Fraction(stream.average_rate)
+    if stream.guessed_rate and stream.guessed_rate <= HIGHEST_GUESS:
+        return Fraction(stream.guessed_rate)
+    count, seconds = counted(container.name)
+    return count / seconds if seconds else FALLBACK_FPS
+
+
+def counted(url: str) -> tuple[int, Fraction]:
+    """Pictures of a file's main video stream and the seconds they last, found by walking through it undecoded.
+
+    0 s where its packets have no times at all, as in a bare stream such as .h264.
+    """
+    with av.open(url, options={"pattern_type": "none"}, **ANY_METADATA) as container:
+        stream = main_stream(container.streams.video)
+        packets = [packet for packet in packets_of(container, stream) if packet.size]
+        spans = [(p.pts, p.pts + (p.duration or 0)) for p in packets if p.pts is not None]
+        if not spans:
+            return len(packets), Fraction(0)
+        starts, ends = zip(*spans, strict=True)
+        return len(packets), (max(ends) - min(starts)) * stream.time_base
 
 
 def pictures(container, stream) -> Iterator[Picture]:
     """The decoded frames of a video stream in the order they are shown, with their times."""
-    period = 1 / average_rate(stream)
-    clock, first_ticks = Clock(), None
+    period = 1 / average_rate(container, stream)
+    clock, first_ticks = Clock(container.name.removeprefix("file:")), None
     for frame in decode(container, stream):
         if container.format.name == "avi":
             # AVI stores no times of showing. Its decoding times rise evenly but are late by the decoder's reordering

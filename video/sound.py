@@ -44,7 +44,7 @@ def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.n
         first, rest = first_and_rest(path, container, mono)
         if start is None:
             start = first.time or Fraction(0)
-        placed = on_timeline(chain([first], rest), start)
+        placed = on_timeline(path, chain([first], rest), start)
         pieces = list(resampled(placed, first.rate, sample_rate or first.rate))
     empty = first.samples[:0]
     return np.concatenate([empty, *pieces])
@@ -108,9 +108,12 @@ def to_float(frame: av.AudioFrame, mono: bool) -> np.ndarray:
     return (samples.mean(axis=1) if mono else samples).astype(np.float32)
 
 
-def on_timeline(blocks: Iterable[Block], start: Fraction) -> Iterator[np.ndarray]:
-    """The samples from `start` on without a break: silence put into gaps, what overlaps or comes before it cut."""
-    clock = Clock(start)
+def on_timeline(path, blocks: Iterable[Block], start: Fraction) -> Iterator[np.ndarray]:
+    """The samples from `start` on without a break: silence put into gaps, what overlaps or comes before it cut.
+
+    Raises MediaError, with the `path`, where the clock goes back for good.
+    """
+    clock = Clock(path, start)
     reached = 0  # samples since `start`
     for time, rate, samples in blocks:
         time = clock(time, Fraction(len(samples), rate))
