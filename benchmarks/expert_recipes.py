@@ -7,7 +7,7 @@
 A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. Without --data_root it makes
 a toy corpus harder than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a
 fifth of the identities is held out.
-Runs that are finished are not repeated, interrupted ones begin anew: name the same --outdir.
+Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
 """
 
 import argparse
@@ -133,9 +133,10 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
         refuse_other_settings(found[max(found)], hp, corpus)
     if steps in found:
         return
-    # Interrupted: a run that goes on would count the time it lay idle.
-    shutil.rmtree(folder, ignore_errors=True)
+    if not found:
+        shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
     data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
+    data += ["--resume"] if found else []
     train_syncnet.main([*data, *(["--preset", preset] if preset else []), "--hparams", settings])
 
 
@@ -154,10 +155,17 @@ def curves_of(folder: Path, samples_per_step: int) -> dict[str, Curve]:
     for tag, events in read_events(folder).items():
         if tag in MARKS:
             wall, step, value = (np.array(column, float) for column in zip(*events, strict=True))
-            curves[tag] = Curve(step * samples_per_step, (wall - wall[0]) / 60, value)
+            curves[tag] = Curve(step * samples_per_step, minutes_of(wall), value)
     if not curves:
         raise UserError(f"{folder}: its event log holds no evaluation, delete the folder and run again")
     return curves
+
+
+def minutes_of(wall: np.ndarray) -> np.ndarray:
+    """Minutes since the first of these times (s), without what an interrupted run lay idle."""
+    between = np.diff(wall)
+    between = np.minimum(between, 3 * np.median(between)) if len(between) else between
+    return np.concatenate([[0.0], np.cumsum(between)]) / 60
 
 
 def reached(curve: Curve, mark: float, higher: bool) -> tuple[float, float] | None:

@@ -52,7 +52,7 @@ def test_throughput_tells_rates_and_memory_of_every_recipe_and_mode(capsys):
         assert 0 <= row["share_waiting_for_data"] <= 1
 
 
-def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store, tmp_path, capsys):
+def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store, tmp_path, capsys, monkeypatch):
     argv = ["default", "faithful", "hot: syncnet_lr=0.01", "--data_root", str(store), "--outdir", str(tmp_path)]
     argv += ["--filelists", str(store / "lists"), "--samples", "16", "--every", "8", "--batch", "4"]
     argv += ["--width", "0.0625", "--seeds", "0", "1"]
@@ -72,6 +72,18 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
     assert all(len(result["bce"]["last"]) == 2 for result in results[0])
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert "| hot |" in (tmp_path / "table.md").read_text()
+
+    last = tmp_path / "default/seed0/checkpoint_step000000004.pth"
+    last.rename(last.with_name("checkpoint_step000000002.pth"))
+    asked = []
+    monkeypatch.setattr(expert_recipes.train_syncnet, "main", asked.append)
+    expert_recipes.main(argv)
+    assert [("--resume" in flags) for flags in asked] == [True]
+
+
+def test_time_an_interrupted_run_lay_idle_does_not_count():
+    wall = np.array([100.0, 160, 220, 50_220, 50_280])
+    assert expert_recipes.minutes_of(wall).tolist() == [0, 1, 2, 5, 6]
 
 
 def test_every_toy_corpus_has_a_store_of_its_own(tmp_path, monkeypatch):
