@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPERT_STEPS, STEPS = 4, 900
 TINY = "width=0.0625,sample_interval=0"
 EXPERT = f"{TINY},num_workers=0,syncnet_nsteps={EXPERT_STEPS},syncnet_eval_windows=20,syncnet_batch_size=8"
-GENERATOR = f"{TINY},num_workers=2,batch_size=2,nsteps={STEPS},checkpoint_interval=3,eval_interval=50,eval_windows=4"
+GENERATOR = f"{TINY},num_workers=2,batch_size=2,nsteps={STEPS},checkpoint_interval=3,eval_interval=30,eval_windows=4"
 GENERATOR += ",sync_gate=inf,ema_decay=0.9,decay=cosine"
 TRAINS_AT_MOST_S, STARTS_AT_MOST_S, HANGS_S = 1.0, 6.0, 300.0
 
