@@ -75,8 +75,9 @@ class Corpus:
         identities = len({name.split("/")[0] for name in self.names})
         corrected = sum(map(bool, self.late))
         moved = f", speech of {corrected} clips moved to where their lips are" if corrected else ""
-        smallest = min((json.loads(settings)["store_size"] for settings in self.settings), default=self.hp.img_size)
-        blurred = f", crops of {smallest} px enlarged to {self.hp.img_size}" if smallest < self.hp.img_size else ""
+        wanted = self.hp.img_size
+        smallest = min((json.loads(settings).get("store_size", wanted) for settings in self.settings), default=wanted)
+        blurred = f", crops of {smallest} px enlarged to {wanted}" if smallest < wanted else ""
         return f"{len(self)} clips, {identities} identities, {windows} windows{moved}{blurred}"
 
 

@@ -494,6 +494,12 @@ def test_a_browser_recording_has_the_rate_of_its_pictures_not_of_its_clock(tmp_p
     assert abs(len(list(read_frames(path, fps=25))) - 25 * times[-1]) <= 2
 
 
+def test_sound_that_starts_seconds_before_the_picture_is_no_clock_set_back(tmp_path):
+    path = tmp_path / "a.mkv"
+    mux(path, 3 + np.arange(50) / 25, [(0, click(4.0, 5.0))])
+    assert abs(click_time(read_audio(path)) - 1.0) < 0.01
+
+
 def test_files_joined_end_to_end_are_refused_not_read_in_part(tmp_path):
     path = tmp_path / "a.ts"
     mux(path, np.arange(63) / 25, [(0, click(1.5, 2.52))])

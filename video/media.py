@@ -46,7 +46,7 @@ class Clock:
         self.path = path  # for messages
         self.expected = expected  # time of the next frame if it follows directly
         self.shift = Fraction(0)
-        self._latest, self._back = expected or Fraction(0), Fraction(0)
+        self._latest, self._back = None, Fraction(0)
 
     def __call__(self, time: Fraction | None, duration: Fraction) -> Fraction:
         """The time to believe for a frame stamped `time` (None = not stamped) that lasts `duration`.
@@ -54,14 +54,14 @@ class Clock:
         Raises MediaError where time goes back for good: what follows would be taken for what was there before.
         """
         if self.expected is None:
-            self.expected = self._latest = time or Fraction(0)
+            self.expected = time or Fraction(0)
         if time is None:
             time = self.expected - self.shift
         elif abs(time + self.shift - self.expected) > MAX_JUMP_S:
             self.shift = self.expected - time
         time += self.shift
         self.expected = time + duration
-        self._latest = max(self._latest, time)
+        self._latest = time if self._latest is None else max(self._latest, time)
         self._back = self._back + duration if time < self._latest - MAX_STEP_BACK_S else Fraction(0)
         if self._back > MAX_TIME_BACK_S:
             raise MediaError(
