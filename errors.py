@@ -8,6 +8,10 @@ class UserError(Exception):
     """Something the person at the shell can mend: the message names the file or flag and the remedy, in one line."""
 
 
+class OutOfMemory(UserError):
+    """A device has no memory for what was asked of it: no file is to blame."""
+
+
 def run_script(main) -> None:
     """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake, 130 on Ctrl-C."""
     try:

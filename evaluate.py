@@ -69,7 +69,7 @@ def report(args, judge, scores: list[Scores], refused: dict[str, str]) -> None:
         print(note)
     for reason in refused.values():
         print(f"not judged: {reason}")
-    if args.json:
+    if args.json and (scores or refused):
         weights = args.syncnet_path or args.expert_path
         left = len(args.videos) - len(scores) - len(refused)
         about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT, "not_reached": left}

@@ -140,6 +140,7 @@ class HParams:
 
     # --- inference.py -----------------------------------------------------------------------------------------------
     wav2lip_batch_size: int = 128  # frames through the generator at once; lower it when out of memory [code]
+    blend: float = 0.1  # share of a box over which the drawn face fades in at its edges; 0 = pasted [ours; code: 0]
     smooth_frames: int = 5  # frames a box is averaged over against jitter; --nosmooth = 1 [code]
 
     @property
@@ -203,6 +204,7 @@ RANGES = {
     "disc_label_smoothing": (0, 0.5),
     "disc_r1_wt": (0, INF),
     "lipgan_wt": (0, 1),
+    "blend": (0, 0.5),
     "mask_top": (0, 0.5),
     "syncnet_ema_decay": (0, 0.99999),
     "ema_decay": (0, 0.99999),
@@ -247,6 +249,7 @@ PRESETS = {
         syncnet_mel_cut="nearest",
         reference_min_gap=1,
         batch_size=80,
+        blend=0,
     ),
     # What demo.py uses: small networks that learn its toy corpus in minutes on two cores.
     "demo": dict(

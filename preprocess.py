@@ -28,13 +28,13 @@ import video
 from clips import filelists, manifest
 from clips.ingest import ingest
 from clips.settings import differences, settings_of
-from errors import UserError, run_script
+from errors import OutOfMemory, UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
 # First words of rejections that may be the machine's doing: such clips get another chance in every run.
 MACHINE_FAULTS = ("crashed", "failed", "interrupted")
 
-GPU_FAULTS = (UserError, torch.OutOfMemoryError, torch.AcceleratorError)  # the first is what detectors say of memory
+GPU_FAULTS = (OutOfMemory, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
 POOL_BROKE = (
     "the worker processes died, the reason may stand above: if memory is short, lower preprocess_workers; then run "
     "again, finished clips are kept"
@@ -172,13 +172,15 @@ def is_done(row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str 
         return True  # also where the source was deleted since
     if redo == "all" or row.source_bytes != size:
         return False
+    if row.status == "kept":
+        return row.settings == settings_of(hp)  # a row of an earlier version, which names fewer, is outdated
     kind = row.reason.split(":")[0]
     return kind not in MACHINE_FAULTS and not differences(row.settings, hp)
 
 
 def refuse_another_data_root(data_root: Path, store_root: Path, sizes: dict[str, int], rows) -> None:
     """Stops before clips of one data set would be replaced by those of another with the same names."""
-    known = [source for source in sizes if source in rows]
+    known = [source for source in sizes if source in rows and rows[source].status == "kept"]
     changed = [source for source in known if sizes[source] and rows[source].source_bytes != sizes[source]]
     if len(changed) >= 5 and len(changed) > len(known) / 2:
         raise UserError(

@@ -131,7 +131,7 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
         hp = hparams.resolve(preset, settings)
         corpus = open_split(data_root, lists, "train", hp, "expert", span=train_syncnet.widest_gap(hp))
         refuse_other_settings(found[max(found)], hp, corpus)
-    if steps in found:
+    if steps in found and not read_checkpoint(found[steps])["recipe"].get("owes_evaluation"):
         return
     if not found:
         shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint

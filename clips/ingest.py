@@ -84,13 +84,15 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
 
 
 def _fingerprint(path: Path, row: Row) -> None:
-    """Puts size and digest of the source into the row; what cannot be read is the file's fault, not the run's."""
+    """Puts size and digest of the source into the row."""
     digest = hashlib.sha256()
     try:
         row.source_bytes = path.stat().st_size
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    except OSError as error:
-        raise Rejected(f"unreadable: {path}: {error.strerror or error}") from None
+    except FileNotFoundError:
+        raise Rejected(f"unreadable: {path}: no such file") from None
+    except OSError as error:  # of one file, or of a disk that is away for now: tried again in the next run
+        raise Rejected(f"failed: {path}: {error.strerror or error}") from None
     row.source_sha256 = digest.hexdigest()

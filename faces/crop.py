@@ -14,12 +14,27 @@ def crop_face(frame: np.ndarray, box, size: int) -> np.ndarray:
     return resize(frame[pixels(frame, box)], size, size)
 
 
-def paste_face(frame: np.ndarray, box, face: np.ndarray) -> np.ndarray:
-    """A copy of `frame` with `face` (any size) over the pixels that `crop_face` takes from `box`; no blending."""
+def paste_face(frame: np.ndarray, box, face: np.ndarray, blend: float = 0.0) -> np.ndarray:
+    """A copy of `frame` with `face` (any size) over the pixels that `crop_face` takes from `box`.
+
+    blend: share of the box's width and height over which the face fades in from each edge; 0 = not at all. What is
+    drawn is never quite as bright and sharp as what is there, and an edge between the two is what people see first.
+    """
     rows, columns = pixels(frame, box)
-    pasted = frame.copy()
-    pasted[rows, columns] = resize(face, rows.stop - rows.start, columns.stop - columns.start)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    pasted, face = frame.copy(), resize(face, height, width)
+    if blend:
+        opacity = (_fade_in(height, blend)[:, None] * _fade_in(width, blend))[..., None]  # (height, width, 1)
+        face = np.round(frame[rows, columns] * (1 - opacity) + face * opacity).astype(np.uint8)
+    pasted[rows, columns] = face
     return pasted
+
+
+def _fade_in(length: int, blend: float) -> np.ndarray:
+    """float32 (length,): rises smoothly from the ends to 1, each over a share of `blend`."""
+    from_edge = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1), dtype=np.float32)
+    x = np.minimum(from_edge / (1 + round(blend * length)), 1)
+    return x * x * (3 - 2 * x)
 
 
 def pixels(frame: np.ndarray, box) -> tuple[slice, slice]:

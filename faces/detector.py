@@ -51,6 +51,8 @@ class Detector:
         found = []
         for boxes, scores in self.find(searched):
             order = np.argsort(-scores, kind="stable")
-            boxes = np.clip(boxes[order] * back, 0, limits)
-            found.append(Detections(boxes.astype(np.float32), scores[order].astype(np.float32)))
+            boxes, scores = np.clip(boxes[order] * back, 0, limits).astype(np.float32), scores[order]
+            # False finds at the edge may have no pixel in the frame.
+            held = (np.trunc(boxes[:, 2:]) > np.trunc(boxes[:, :2])).all(axis=1)
+            found.append(Detections(boxes[held], scores[held].astype(np.float32)))
         return found

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from errors import UserError
+from errors import OutOfMemory, UserError
 from faces.detector import Detections
 
 
@@ -48,7 +48,7 @@ def network_finder(name: str, device: str, min_score: float) -> Callable[[np.nda
             found = network.detect_from_batch(batch)
         except torch.OutOfMemoryError:
             number, height, width = frames.shape[:3]
-            raise UserError(
+            raise OutOfMemory(
                 f"the GPU has no memory for {number} frames of {width}x{height}: lower --hparams face_det_batch_size "
                 "or detect_max_side"
             ) from None

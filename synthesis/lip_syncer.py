@@ -149,7 +149,7 @@ class LipSyncer:
             faces = [crop_face(frames[i], boxes[i], self.generator.img_size) for i in np.flatnonzero(has_face)]
             spoken = iter(self.generate(np.stack(mels)[has_face], np.stack(faces)))
         for frame, box, shows_face in zip(frames, boxes, has_face, strict=True):
-            yield paste_face(frame, box, next(spoken)) if shows_face else frame
+            yield paste_face(frame, box, next(spoken), self.hp.blend) if shows_face else frame
 
     def _reference(self, faces: torch.Tensor) -> torch.Tensor:
         """Of faces (1, 3, T, H, W): themselves, or the first face of the video for a generator that takes a still."""

@@ -58,6 +58,23 @@ def only_box(detector, frame):
     return found.boxes[0]
 
 
+def test_what_a_detector_finds_beyond_the_edge_is_no_face():
+    found = Detections(np.array([[645.0, 100, 700, 160], [10, 10, 50, 60], [5, 5.2, 90, 5.9]]), np.ones(3))
+    (boxes, scores), *_ = Detector(lambda frames: [found]).detect([np.zeros((480, 640, 3), np.uint8)])
+    assert boxes.tolist() == [[10, 10, 50, 60]] and len(scores) == 1
+
+
+def test_a_blended_face_has_no_edge_and_is_whole_in_the_middle():
+    frame, box = np.full((200, 200, 3), 100, np.uint8), (40, 20, 140, 120)
+    pasted = paste_face(frame, box, np.full((96, 96, 3), 200, np.uint8), blend=0.1)
+    row = pasted[70, :, 0].astype(int)
+    assert (pasted[20 + 10 : 120 - 10, 40 + 10 : 140 - 10] == 200).all()
+    assert np.abs(np.diff(row)).max() <= 15 and (np.diff(row[:90]) >= 0).all()  # against a step of 100
+    assert (row[40:140] == row[40:140][::-1]).all() and (row[:40] == 100).all()
+    hard = paste_face(frame, box, np.full((96, 96, 3), 200, np.uint8))
+    assert np.abs(np.diff(hard[70, :, 0].astype(int))).max() == 100
+
+
 def test_dlib_finds_a_face_from_forehead_to_chin_with_the_mouth_in_the_lower_half(astronaut, dlib_detector):
     x1, y1, x2, y2 = only_box(dlib_detector, astronaut)
     assert 160 < x1 < MOUTH_LEFT[0] - 10 and MOUTH_RIGHT[0] + 10 < x2 < 280

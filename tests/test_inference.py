@@ -268,7 +268,7 @@ class Repeats(nn.Module):
 
 
 def test_a_face_comes_back_to_where_it_was_cut_out(checkpoint, astronaut):
-    syncer = LipSyncer(checkpoint, DLIB, "cpu")
+    syncer = LipSyncer(checkpoint, dataclasses.replace(DLIB, blend=0), "cpu")
     boxes, mels = np.array([[180, 70, 276, 166]], np.float32), [np.zeros((80, 16), np.float32)]  # 96 px: not resized
     syncer.generator = Repeats(slice(3, 6))
     (as_it_was,) = syncer.speak(mels, [astronaut], boxes)

@@ -1,6 +1,7 @@
 """preprocess.py promises: every usable video becomes a clip, every other one is rejected with its reason, no identity
 is in two splits, and a run that stops goes on where it was."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ import preprocess
 from clips import filelists, manifest
 from clips.ingest import ingest
 from clips.store import Clip
-from errors import UserError
+from errors import OutOfMemory, UserError
 from faces import DETECTED, FILLED
 from hparams import HParams
 from video import VideoWriter
@@ -180,6 +181,9 @@ def test_rejected_clips_are_tried_again_under_other_hparams(rows):
     assert preprocess.is_done(kept, kept.source_bytes, hp_of(), redo="outdated")
     assert not preprocess.is_done(kept, kept.source_bytes, lower, redo="outdated")
     assert not preprocess.is_done(kept, kept.source_bytes, hp_of(), redo="all")
+    earlier = dataclasses.replace(kept, settings=kept.settings.replace('"fmin": 55.0, ', ""))
+    assert preprocess.is_done(earlier, kept.source_bytes, hp_of(",fmin=90"))
+    assert not preprocess.is_done(earlier, kept.source_bytes, hp_of(), redo="outdated")
 
 
 def test_a_source_that_changed_is_done_again_and_one_that_is_gone_is_not(rows):
@@ -202,7 +206,8 @@ def test_what_timed_out_is_tried_again_with_more_time():
 
 def test_a_gpu_without_memory_ends_the_run_and_blames_no_clip():
     with pytest.raises(UserError, match="the GPU has no memory"):
-        preprocess.outcome(failed(UserError("the GPU has no memory")), "a.mp4", "a", 5, hp_of())
+        preprocess.outcome(failed(OutOfMemory("the GPU has no memory")), "a.mp4", "a", 5, hp_of())
+    assert preprocess.outcome(failed(UserError("odd box")), "a.mp4", "a", 5, hp_of()).status == "rejected"
 
 
 def failed(error: Exception) -> Future:
@@ -234,6 +239,14 @@ def test_another_data_root_with_the_same_names_is_refused(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="6 of its 6 clips with these names are of other files.*--redo all"):
         run(tmp_path / "pretrain", tmp_path / "store")
     run(tmp_path / "main", tmp_path / "store")
+    writer = manifest.ManifestWriter(tmp_path / "store")
+    for i in range(6):  # links that led nowhere in the first run
+        writer.add(manifest.Row(f"id{i}/a.mp4", f"id{i}/a", "rejected", "unreadable: no such file"))
+    with pytest.raises(UserError, match="no clip of .* could be kept"):
+        run(tmp_path / "main", tmp_path / "store")
+    for i in range(6):
+        writer.add(manifest.Row(f"id{i}/a.mp4", f"id{i}/a", "kept", frames=30, source_bytes=len("main")))
+    writer.close()
     run(tmp_path / "pretrain", tmp_path / "store", "--redo", "all")
 
 
@@ -270,7 +283,7 @@ def test_odd_paths_do_not_end_a_run(tmp_path, capsys):
     assert preprocess.find_videos(videos, tmp_path / "store") == ["id0/a.mp4", "id0/gone.mp4"]
     assert "left out 2 videos whose names no filelist can hold" in capsys.readouterr().out
     row = ingest(Path("id0/gone.mp4"), "id0/gone", videos, tmp_path / "store", None, hp_of())
-    assert row.status == "rejected" and row.reason.startswith("unreadable: ") and "No such file" in row.reason
+    assert row.status == "rejected" and row.reason.startswith("unreadable: ") and "no such file" in row.reason
 
 
 def test_filelists_of_other_data_are_not_overwritten(data_root, tmp_path):

@@ -133,6 +133,20 @@ def test_a_best_checkpoint_of_an_earlier_run_is_not_replaced(store, expert, tmp_
     assert (tmp_path / "best.pth").read_bytes() == (expert / "best.pth").read_bytes()
 
 
+def test_a_run_that_died_before_its_first_checkpoint_starts_anew(store, tmp_path, monkeypatch):
+    def out_of_memory(recipe, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="the GPU has no memory for a step: lower"):
+        patched.setattr(MultiwayExpertRecipe, "optimise", out_of_memory)
+        train_expert(store, tmp_path, 2)
+    assert (tmp_path / "best.pth").exists() and not checkpoint.found_in(tmp_path)
+    with pytest.raises(UserError, match="leave out --resume to start anew$"):
+        train_expert(store, tmp_path, 2, "--resume")
+    train_expert(store, tmp_path, 2)
+    assert checkpoint.found_in(tmp_path)
+
+
 def test_advice_where_no_checkpoint_can_be_read_leads_on(store, tmp_path):
     (tmp_path / "checkpoint_step000000002.pth").write_bytes(b"torn")
     with pytest.raises(UserError, match="none of its checkpoints can be read: start anew in another --checkpoint_dir"):

@@ -70,7 +70,15 @@ class Checkpoints:
 
 
 def best_in(folder: Path) -> list[Path]:
-    return sorted(Path(folder).glob("best*.pth"))
+    """The best checkpoints of a run that learnt something: not those of step 0, from before its first step."""
+    return [path for path in sorted(Path(folder).glob("best*.pth")) if not _is_of_step_0(path)]
+
+
+def _is_of_step_0(path: Path) -> bool:
+    try:
+        return read_checkpoint(path).get("step") == 0
+    except UserError:
+        return False
 
 
 def found_in(folder: Path) -> dict[int, Path]:
@@ -92,7 +100,10 @@ def newest(folder: Path) -> Path:
             f"{folder}: none of its checkpoints can be read: start anew in another --checkpoint_dir, from its best.pth "
             "(--checkpoint_path) if that is whole"
         )
-    raise UserError(f"{folder}: no checkpoint to resume from: leave out --resume to start anew")
+    raise UserError(
+        f"{folder}: no checkpoint to resume from: leave out --resume to start anew"
+        + (", in another folder, as its best.pth is to stay" if best_in(folder) else "")
+    )
 
 
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
