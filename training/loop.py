@@ -112,12 +112,8 @@ def train(
                 break
 
             waiting_since = time.perf_counter()
-            try:
+            with saved_if_unreadable(checkpoints, step, has_learnt=step > first_step):
                 batch = next_batch(batches)
-            except (UserError, RuntimeError):
-                if distributed.ranks() == 1 and step > first_step:
-                    bar.write(f"a batch cannot be read; what was learnt is kept in {checkpoints.save(step)}")
-                raise
             batch = to_device(batch, device)
             working_since = time.perf_counter()
             set_rates(recipe, rate_at(step))
@@ -196,6 +192,17 @@ def next_batch(batches):
         return next(batches)
     except UserError as error:
         raise UserError(str(error).rstrip().splitlines()[-1].removeprefix("errors.UserError: ")) from None
+
+
+@contextmanager
+def saved_if_unreadable(checkpoints: Checkpoints, step: int, has_learnt: bool) -> Iterator[None]:
+    """Keeps what a single process has learnt where the next batch cannot be read; several would have to agree."""
+    try:
+        yield
+    except (UserError, RuntimeError):
+        if has_learnt and distributed.ranks() == 1:
+            tqdm.write(f"a batch cannot be read; what was learnt is kept in {checkpoints.save(step)}")
+        raise
 
 
 @contextmanager
