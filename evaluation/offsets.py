@@ -94,7 +94,10 @@ class _Measured:
         lines = self._file.read()
         self._file.truncate(lines.rfind(b"\n") + 1)
         for line in lines.split(b"\n")[:-1]:
-            key, curve = json.loads(line)
+            try:
+                key, curve = json.loads(line)
+            except ValueError:
+                continue  # damaged: that clip is measured again
             self.curves[key] = None if curve is None else np.array(curve)
 
     def add(self, key: str, curve: np.ndarray | None) -> None:
