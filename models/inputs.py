@@ -27,7 +27,12 @@ def expert_faces(frames: torch.Tensor) -> torch.Tensor:
 
     frames (B, 3, T, H, W) in [0, 1] -> (B, 3T, H/2, W).
     """
-    return lower_half(frames).transpose(1, 2).flatten(1, 2)
+    return time_in_channels(lower_half(frames))
+
+
+def time_in_channels(frames: torch.Tensor) -> torch.Tensor:
+    """(B, 3, T, H, W) -> (B, 3T, H, W), channel 3t + c."""
+    return frames.transpose(1, 2).flatten(1, 2)
 
 
 def lower_half(faces: torch.Tensor) -> torch.Tensor:

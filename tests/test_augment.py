@@ -1,8 +1,9 @@
 """training/augment.py promises: windows change as a whole, within the stated limits, and the same way for one seed."""
 
+import pytest
 import torch
 
-from training.augment import augment, augment_speech, shift, stretch_down
+from training.augment import augment, augment_speech, rows_out_of_reach, shift, stretch_down
 
 FACES = torch.rand(4, 3, 5, 12, 16)
 
@@ -27,7 +28,7 @@ def test_a_mirrored_window_is_mirrored_in_every_frame():
 
 
 def test_a_shift_moves_down_and_right_and_repeats_the_edge():
-    moved = shift(FACES, [[0, 0], [2, 0], [0, -1], [1, 3]], reach=3)
+    moved = shift(FACES.transpose(1, 2), [[0, 0], [2, 0], [0, -1], [1, 3]], reach=3).transpose(1, 2)
     assert torch.equal(moved[0], FACES[0])
     assert torch.equal(moved[1][..., 2:, :], FACES[1][..., :-2, :])
     assert torch.equal(moved[1][..., 0, :], FACES[1][..., 0, :])
@@ -48,6 +49,19 @@ def test_blurring_keeps_the_mean_and_loses_detail():
     blurred = augmented(blur=1)
     assert torch.allclose(blurred.mean(dim=(-1, -2)), FACES.mean(dim=(-1, -2)), atol=0.05)
     assert blurred.std() < 0.6 * FACES.std()
+
+
+@pytest.mark.parametrize("shift_px", [0, 1, 2, 3])
+def test_lower_halves_are_augmented_alike_without_the_rows_out_of_reach(shift_px):
+    faces = torch.rand(4, 3, 5, 24, 16)
+    top = rows_out_of_reach(24, shift_px)
+    assert top >= 24 // 2 - shift_px - 3
+
+    def halves(rows: torch.Tensor) -> torch.Tensor:
+        return augment(rows, torch.Generator().manual_seed(3), 0.5, shift_px, 0.2, 0.8)[..., -12:, :]
+
+    assert torch.equal(halves(faces), halves(faces[..., top:, :]))
+    assert shift_px == 0 or not torch.equal(halves(faces), halves(faces[..., top + 4 :, :]))
 
 
 def test_speech_changes_its_level_and_tilt_and_nothing_else():

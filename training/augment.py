@@ -28,25 +28,35 @@ def augment(
     which, pieces = piece
     batch, device = len(faces) * pieces, faces.device
     own = slice(which * len(faces), (which + 1) * len(faces))
+    windows = faces.transpose(1, 2).contiguous()  # (B, T, 3, H, W): a frame in one piece of memory
 
     def chosen(share: float) -> torch.Tensor:
-        return (torch.rand(batch, generator=rng)[own] < share).to(device).view(-1, 1, 1, 1, 1)
+        return (torch.rand(batch, generator=rng)[own] < share).nonzero()[:, 0].to(device)
 
     def uniform(*shape: int) -> torch.Tensor:
         return (2 * torch.rand(*shape, generator=rng)[own] - 1).to(device)
 
     if flip:
-        faces = torch.where(chosen(flip), faces.flip(-1), faces)
+        mirrored = chosen(flip)
+        windows = windows.index_copy(0, mirrored, windows[mirrored].flip(-1))
     if shift_px:
-        faces = shift(faces, torch.randint(-shift_px, shift_px + 1, (batch, 2), generator=rng)[own].tolist(), shift_px)
+        offsets = torch.randint(-shift_px, shift_px + 1, (batch, 2), generator=rng)[own].tolist()
+        windows = shift(windows, offsets, shift_px)
     if blur:
-        frames = faces.transpose(1, 2).flatten(0, 1)  # (B*T, 3, H, W)
-        coarse = F.interpolate(F.avg_pool2d(frames, 2), size=frames.shape[-2:], mode="bilinear")
-        faces = torch.where(chosen(blur), coarse.view(faces.transpose(1, 2).shape).transpose(1, 2), faces)
+        blurred = chosen(blur)
+        windows = windows.index_copy(0, blurred, halve_detail(windows[blurred]))
     if colour:
-        gain = 1 + colour * uniform(batch, 3, 1, 1, 1)
-        faces = (faces * gain + colour * uniform(batch, 1, 1, 1, 1) / 2).clamp(0, 1)
-    return faces
+        gain = 1 + colour * uniform(batch, 1, 3, 1, 1)
+        windows = (windows * gain).add_(colour * uniform(batch, 1, 1, 1, 1) / 2).clamp_(0, 1)
+    return windows.transpose(1, 2)
+
+
+def rows_out_of_reach(height: int, shift_px: int) -> int:
+    """Rows at the top of a face of `height` rows that its lower half, once augmented, has nothing from.
+
+    Shifting brings rows of the upper half down, and blurring mixes a pair of rows with the next one.
+    """
+    return max(0, height // 2 - shift_px - 2) // 2 * 2  # even, as rows are blurred in pairs
 
 
 def augment_speech(
@@ -82,14 +92,21 @@ def stretch_down(
     return stretched.unflatten(0, (batch, frames)).transpose(1, 2)
 
 
-def shift(faces: torch.Tensor, offsets: list[list[int]], reach: int) -> torch.Tensor:
-    """faces (B, 3, T, H, W), each moved by its own (down, right) px of at most `reach`, its edge repeated."""
-    height, width = faces.shape[-2:]
-    padded = F.pad(faces.flatten(1, 2), (reach,) * 4, mode="replicate").view(
-        *faces.shape[:3], height + 2 * reach, width + 2 * reach
+def shift(windows: torch.Tensor, offsets: list[list[int]], reach: int) -> torch.Tensor:
+    """windows (B, T, 3, H, W), each moved by its own (down, right) px of at most `reach`, its edge repeated."""
+    height, width = windows.shape[-2:]
+    padded = F.pad(windows.flatten(1, 2), (reach,) * 4, mode="replicate").view(
+        *windows.shape[:3], height + 2 * reach, width + 2 * reach
     )
     moved = [
         window[..., reach - down : reach - down + height, reach - right : reach - right + width]
         for window, (down, right) in zip(padded, offsets, strict=True)
     ]
     return torch.stack(moved)
+
+
+def halve_detail(windows: torch.Tensor) -> torch.Tensor:
+    """windows (..., 3, H, W) as seen at half the resolution."""
+    frames = windows.flatten(0, -4)
+    coarse = F.interpolate(F.avg_pool2d(frames, 2), size=frames.shape[-2:], mode="bilinear")
+    return coarse.view(windows.shape)

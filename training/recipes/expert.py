@@ -10,9 +10,9 @@ import torch
 from evaluation.expert_report import measure_expert
 from hparams import HParams
 from models import SyncNetExpert
-from models.inputs import expert_faces, to_float
+from models.inputs import expert_faces, time_in_channels, to_float
 from training import distributed
-from training.augment import augment, augment_speech
+from training.augment import augment, augment_speech, rows_out_of_reach
 from training.images import tile
 from training.learner import Learner
 from training.loop import Evaluation
@@ -97,18 +97,22 @@ class ExpertRecipe(Recipe):
         # Changed faces hide the first traces of the mouth, so the changes grow from nothing: docs/expert.md.
         growing = 0 if self.is_fine_tuning else hp.syncnet_augment_growth * hp.syncnet_nsteps
         grown = min(1.0, self.steps / growing) if growing else 1.0
+        shift_px = round(grown * hp.syncnet_shift_px)
+        half = faces.shape[2] // 2
+        top = rows_out_of_reach(faces.shape[2], shift_px)
         faces = augment(
-            to_float(faces),
+            to_float(faces[:, :, top:]),
             rng,
             hp.syncnet_flip,
-            round(grown * hp.syncnet_shift_px),
+            shift_px,
             grown * hp.syncnet_colour,
             grown * hp.syncnet_blur,
             piece,
         )
+        mouths = time_in_channels(faces[..., half - top :, :])
         if hp.syncnet_speech_gain:
             mel = augment_speech(mel, rng, hp.syncnet_speech_gain, hp.max_abs_value, piece)
-        speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), expert_faces(faces))
+        speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), mouths)
         return face, speech
 
 
