@@ -1,6 +1,6 @@
 """The networks, how their inputs are laid out (models.inputs), their files, and the device they run on."""
 
-from models.devices import usable_device
+from models.devices import keep_freed_memory, usable_device
 from models.expert import SyncNetExpert
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
 from models.generator import Generator
@@ -29,6 +29,7 @@ __all__ = [
     "VisualDiscriminator",
     "as_generators",
     "export_official",
+    "keep_freed_memory",
     "load_expert",
     "load_generator",
     "load_syncnet_v2",

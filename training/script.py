@@ -12,7 +12,7 @@ import torch
 import hparams
 from clips.corpus import Corpus
 from errors import UserError
-from models import trained_with, usable_device
+from models import keep_freed_memory, trained_with, usable_device
 from training import checkpoint, distributed
 from training.data import RunData
 from training.guards import NonFiniteSteps
@@ -50,6 +50,8 @@ def begin(args, hp: hparams.HParams) -> torch.device:
     """
     # Chosen before anything touches a GPU: every process would take memory of the first one.
     device = usable_device(distributed.own_device(args.device))
+    if device.type == "cpu":
+        keep_freed_memory()
     distributed.join(device)
     if not distributed.is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the end): one process talks; errors go to stderr
