@@ -145,3 +145,28 @@ def test_a_process_that_fails_ends_the_others(store, tmp_path):
     done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "this clip is damaged" in done.stderr
+
+
+def test_a_batch_that_one_process_cannot_read_loses_no_step(store, tmp_path):
+    (tmp_path / "only_second.py").write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "import train_syncnet, training.data\n"
+        "from itertools import islice\n"
+        "from errors import UserError, run_script\n"
+        "whole = training.data.training_batches\n"
+        "def broken(*given):\n"
+        "    yield from islice(whole(*given), 3)\n"
+        "    raise UserError('id1/clip7: this clip is damaged')\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    training.data.training_batches = broken\n"
+        "run_script(train_syncnet.main)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
+    command += [str(tmp_path / "only_second.py"), "--data_root", str(store), "--filelists", str(store / "lists")]
+    settings = f"{EXPERT},syncnet_batch_size=4,syncnet_checkpoint_interval=100,syncnet_nsteps=100"
+    flags = ["--device", "cpu", "--checkpoint_dir", str(tmp_path / "run"), "--hparams", settings]
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "id1/clip7: this clip is damaged" in done.stderr
+    assert list(found_in(tmp_path / "run")) == [3]

@@ -738,11 +738,12 @@ class Failing(torch.utils.data.Dataset):
         return {"x": np.float32([1])}
 
 
-def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path):
+@pytest.mark.parametrize("seconds", [0, 0.1])  # it dies while its batch is waited for, or while a step is under way
+def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path, seconds):
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    recipe = Line(after_step=lambda step: time.sleep(0.1))  # it dies while a step is under way
+    recipe = Line(after_step=lambda step: time.sleep(seconds))
     loader = torch.utils.data.DataLoader(Failing(die), batch_size=1, num_workers=1)
     with pytest.raises(UserError, match="a loader worker died.*lower num_workers.*--resume"):
         run_line(recipe, tmp_path, 20, batches=loader)

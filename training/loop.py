@@ -76,14 +76,19 @@ def train(
     watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
     show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
-    Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. So does, of a
-    single process, a batch that cannot be read: the weights are good until then.
+    Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. A batch that cannot
+    be read, in any process, ends training with a checkpoint too, and with its own error in that process.
     """
     step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
+    batch = unreadable = None
     with in_one_line(), StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
+            waiting_since = time.perf_counter()
+            if step < last_step:
+                batch, unreadable = batch_or_error(batches)
+            waited = time.perf_counter() - waiting_since
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
-            stopping = distributed.of_any(stop.asked)  # all processes after the same step
+            stopping = distributed.of_any(stop.asked or unreadable is not None)  # all processes after the same step
             is_last = step >= last_step or stopping
             if step > first_step or step == 0 or recipe.owes_evaluation:
                 if step > first_step and _due(step, intervals.log):
@@ -112,18 +117,19 @@ def train(
                 break
 
             waiting_since = time.perf_counter()
-            with saved_if_unreadable(checkpoints, step, has_learnt=step > first_step):
-                batch = next_batch(batches)
             batch = to_device(batch, device)
             working_since = time.perf_counter()
+            waited += working_since - waiting_since
             set_rates(recipe, rate_at(step))
             named = take_step(recipe, batch, step, on_nonfinite)
             step += 1
             monitor.add(named)
             samples = len(next(iter(batch.values())))
-            speed.add(samples, working_since - waiting_since, time.perf_counter() - working_since)
+            speed.add(samples, waited, time.perf_counter() - working_since)
             bar.update()
-    monitor.flush(step)
+        monitor.flush(step)
+        if unreadable:
+            raise unreadable
     if stopping:
         raise KeyboardInterrupt
     return evaluation
@@ -194,15 +200,12 @@ def next_batch(batches):
         raise UserError(str(error).rstrip().splitlines()[-1].removeprefix("errors.UserError: ")) from None
 
 
-@contextmanager
-def saved_if_unreadable(checkpoints: Checkpoints, step: int, has_learnt: bool) -> Iterator[None]:
-    """Keeps what a single process has learnt where the next batch cannot be read; several would have to agree."""
+def batch_or_error(batches) -> tuple[dict | None, Exception | None]:
+    """The next batch, or why there is none: the weights are good until then, and all processes are to keep them."""
     try:
-        yield
-    except (UserError, RuntimeError):
-        if has_learnt and distributed.ranks() == 1:
-            tqdm.write(f"a batch cannot be read; what was learnt is kept in {checkpoints.save(step)}")
-        raise
+        return next_batch(batches), None
+    except (UserError, RuntimeError) as error:
+        return None, error
 
 
 @contextmanager
