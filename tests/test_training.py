@@ -738,15 +738,17 @@ class Failing(torch.utils.data.Dataset):
         return {"x": np.float32([1])}
 
 
-@pytest.mark.parametrize("seconds", [0, 0.1])  # it dies while its batch is waited for, or while a step is under way
-def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path, seconds):
+@pytest.mark.parametrize(("step_s", "die_s"), [(0.1, 0), (0, 0.5)])  # while a step is under way, or is waited for
+def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path, step_s, die_s):
     def die():
+        time.sleep(die_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    recipe = Line(after_step=lambda step: time.sleep(seconds))
+    recipe = Line(after_step=lambda step: time.sleep(step_s))
     loader = torch.utils.data.DataLoader(Failing(die), batch_size=1, num_workers=1)
     with pytest.raises(UserError, match="a loader worker died.*lower num_workers.*--resume"):
         run_line(recipe, tmp_path, 20, batches=loader)
+    assert step_s or max(checkpoint.found_in(tmp_path)) == 10
 
 
 def test_a_death_of_a_worker_during_a_save_is_not_blamed_on_the_disk(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ A recipe is an object with
 import re
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ def train(
             waiting_since = time.perf_counter()
             if step < last_step:
                 batch, unreadable = batch_or_error(batches)
+            if unreadable:
+                del batches
             waited = time.perf_counter() - waiting_since
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
             stopping = distributed.of_any(stop.asked or unreadable is not None)  # all processes after the same step
@@ -205,6 +208,12 @@ def batch_or_error(batches) -> tuple[dict | None, Exception | None]:
     try:
         return next_batch(batches), None
     except (UserError, RuntimeError) as error:
+        # The error holds on to the loader, and torch reports a dead worker anew, into whatever is going on, as long as
+        # its loader is there.
+        each = error
+        while each:
+            traceback.clear_frames(each.__traceback__)
+            each = each.__context__
         return None, error
 
 
