@@ -66,7 +66,15 @@ def parse_args(argv):
     )
 
     picture = parser.add_argument_group("the picture; px are those left by the steps before, in this order")
-    picture.add_argument("--static", action="store_true", help="take only the first frame of a video, like an image")
+    picture.add_argument(
+        "--static",
+        metavar="BOOL",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="take only the first frame of a video, like an image; official calls say True behind it",
+    )
     picture.add_argument(
         "--fps",
         metavar="HZ",
@@ -77,7 +85,12 @@ def parse_args(argv):
         "--resize_factor", metavar="N", type=int, default=1, help="make frames N times smaller; 1 = off (%(default)s)"
     )
     picture.add_argument("--rotate", action="store_true", help="turn frames clockwise by 90 degrees")
-    add_sides(picture, "--crop", WHOLE_FRAME, "keep only this part of the frames, px; -1 for B or R is the edge")
+    add_sides(
+        picture,
+        "--crop",
+        WHOLE_FRAME,
+        "keep only this part of the frames, px, as of several faces; -1 for B or R is the edge",
+    )
 
     face = parser.add_argument_group("the face")
     add_sides(face, "--box", DETECT, "where it is in every frame, px, so that none is searched; all -1 = off")
@@ -94,6 +107,12 @@ def parse_args(argv):
     )
     hparams.add_flags(parser)
     return parser.parse_args(argv)
+
+
+def truth(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text == "True"
 
 
 def add_sides(group, flag: str, default: tuple[int, int, int, int], help: str) -> None:

@@ -140,7 +140,7 @@ def parse_args(argv):
     networks = parser.add_argument_group("networks")
     networks.add_argument("--recipe", choices=RECIPES, default="wav2lip_gan", help="losses to train with (%(default)s)")
     networks.add_argument(
-        "--syncnet_checkpoint_path", metavar="FILE", required=True, help="the expert, from train_syncnet.py"
+        "--syncnet_checkpoint_path", metavar="FILE", required=True, help="the expert, from train_syncnet.py or official"
     )
     networks.add_argument(
         "--disc_checkpoint_path", metavar="FILE", help="visual quality discriminator to start from, official format"

@@ -22,7 +22,10 @@ def read(folder: Path, split: str) -> list[str]:
             f"{path} is missing: run preprocess.py, which writes it, or name its folder with --filelists"
         ) from None
     if not names and split != "test":
-        raise UserError(f"{path} names no clip: add identities to the data root, or raise {split}_share in hparams.py")
+        raise UserError(
+            f"{path} names no clip: with one identity (first folder of the data root) none can be held out, so add others, "
+            f"or put the files straight into the data root, each an identity then; or raise {split}_share in hparams.py"
+        )
     return names
 
 

@@ -4,7 +4,7 @@
     for boxes, scores in detector.detect(frames):
         ...
 
-A new detector is one more function `find`, and one more line in faces/by_name.py.
+A new detector is one more function `find`, one more line in faces/by_name.py, and its name in hparams.CHOICES.
 """
 
 from collections.abc import Callable, Sequence

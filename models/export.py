@@ -1,4 +1,4 @@
-"""Weights alone, without what training needs beside them: a tenth of the size, for inference and for others.
+"""Weights alone, without what training needs beside them: a third of the size or less, for inference and for others.
 
     python -m models.export checkpoints/wav2lip_gan/best.pth --outfile wav2lip_gan.safetensors
     python -m models.export checkpoints/expert/best.pth --network expert --outfile expert.pth

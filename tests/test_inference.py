@@ -435,7 +435,7 @@ def test_every_official_flag_is_accepted(checkpoint, folder, portrait, capsys):
     out = folder / "made" / "here" / "result.mp4"
     flags = (
         f"--checkpoint_path {checkpoint} --face {portrait} --audio {write_speech(folder / 'speech.wav', 0.2)} "
-        f"--outfile {out} --static --fps 20 --pads 0 20 0 0 --face_det_batch_size 2 --wav2lip_batch_size 4 "
+        f"--outfile {out} --static True --fps 20 --pads 0 20 0 0 --face_det_batch_size 2 --wav2lip_batch_size 4 "
         "--resize_factor 2 --crop 0 -1 0 200 --box -1 -1 -1 -1 --rotate --nosmooth --device cpu "
         "--hparams face_detector=full"
     )
