@@ -1,7 +1,9 @@
 """A user's mistake, said in one line, and the way every script ends on one."""
 
 import errno
+import io
 import sys
+import traceback
 
 
 class UserError(Exception):
@@ -13,7 +15,10 @@ class OutOfMemory(UserError):
 
 
 def run_script(main) -> None:
-    """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake, 130 on Ctrl-C."""
+    """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake, 130 on Ctrl-C; 1 on a bug, traced."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name it cannot show is no reason to lose work
     try:
         sys.exit(main())
     except UserError as error:
@@ -27,4 +32,8 @@ def run_script(main) -> None:
         remedy = "; free some space, what was finished is kept" if error.errno == errno.ENOSPC else ""
         where = error.filename or "see the message above"
         print(f"error: {error.strerror or error}: {where}{remedy}", file=sys.stderr)
+        sys.exit(1)
+    except Exception:
+        # Left to Python, the traceback would keep a DataLoader and its workers alive, and exit would wait for them.
+        traceback.print_exc()
         sys.exit(1)

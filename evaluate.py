@@ -26,7 +26,7 @@ import hparams
 from audio import load_wav
 from errors import UserError, run_script
 from evaluation import ExpertJudge, Scores, SyncNetV2Judge, format_table, score_video, write_json
-from evaluation.lse import SAMPLE_RATE, VSHIFT
+from evaluation.lse import VSHIFT
 from faces import make_detector
 from models import load_expert, load_syncnet_v2, trained_with, usable_device
 
@@ -43,7 +43,7 @@ def main(argv=None) -> int:
     if args.json:
         refuse_unwritable(Path(args.json))
     judge = load_judge(args, device)
-    speech = load_wav(args.audio, SAMPLE_RATE) if args.audio else None
+    speech = load_wav(args.audio, judge.sample_rate) if args.audio else None
     detector = None
     if judge.crop_size:
         detector = make_detector(hp.face_detector, device, hp.face_min_score, hp.detect_max_side)
@@ -62,18 +62,18 @@ def main(argv=None) -> int:
 
 
 def report(args, judge, scores: list[Scores], refused: dict[str, str]) -> None:
-    """Prints what was found out and writes --json."""
+    """Writes --json and prints what was found out, in this order: a terminal may not take every file name."""
+    if args.json and (scores or refused):
+        weights = args.syncnet_path or args.expert_path
+        left = len(args.videos) - len(scores) - len(refused)
+        about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT, "not_reached": left}
+        write_json(args.json, scores, refused, **about)
     if scores:
         print(format_table(scores))
     for note in frame_rate_notes(scores, judge):
         print(note)
     for reason in refused.values():
         print(f"not judged: {reason}")
-    if args.json and (scores or refused):
-        weights = args.syncnet_path or args.expert_path
-        left = len(args.videos) - len(scores) - len(refused)
-        about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT, "not_reached": left}
-        write_json(args.json, scores, refused, **about)
 
 
 def parse_args(argv):

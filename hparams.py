@@ -106,6 +106,7 @@ class HParams:
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
     syncnet_eval_min_gap: int = 2  # frames between face and speech from which a pair is evaluated as off sync [ours]
+    syncnet_eval_clips: int = 2000  # val clips of an evaluation, at most: drawn once, with the seed [ours]
     syncnet_eval_windows: int = 64  # consecutive windows of each val clip per evaluation, at most [ours]
 
     # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
@@ -226,6 +227,7 @@ RANGES = {
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "
     "syncnet_min_gap syncnet_eval_min_gap syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_windows "
+    "syncnet_eval_clips "
     "syncnet_eval_interval syncnet_checkpoint_interval batch_size initial_learning_rate disc_initial_learning_rate "
     "nsteps eval_windows eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
     "preprocess_workers keep_checkpoints accumulate guard_steps"

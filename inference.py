@@ -45,6 +45,8 @@ def main(argv=None):
 
     if args.fps and not (args.static or is_image(args.face)):
         print(f"note: {args.face} keeps its own frame rate, --fps is for images and --static")
+    if summary.is_hdr:
+        print(f"note: {args.face} is HDR and comes out flat: convert it to SDR first")
     if summary.frames_without_face:
         print(
             f"note: {summary.frames_without_face} of {summary.frames} frames show no face and stay as they were; "

@@ -32,8 +32,6 @@ from training.loop import Intervals, in_one_line, whole
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
 from training.watchdog import expert_watchdog
 
-TRAIN_CLIPS = 1000  # of the train list that --evaluate_only measures at most
-
 
 def main(argv=None):
     args = parse_args(argv)
@@ -49,6 +47,7 @@ def main(argv=None):
     # data: anything unusable ends the run here
     train = open_corpus(args, "train", hp, widest_gap(hp))
     val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
+    val = val.sample(hp.syncnet_eval_clips, hp.seed)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
 
     # network, optimiser, and where to begin
@@ -112,9 +111,10 @@ def evaluate(args, hp: HParams) -> None:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
     hp = dataclasses.replace(script.cut_as_learnt(path, hp), img_size=expert.img_size)
     corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
-    if args.split == "train":  # not held out: only to compare with, and as large as memory on large data
-        corpus = corpus.sample(TRAIN_CLIPS, hp.seed)
-        print(f"train: {len(corpus)} of its clips are measured")
+    measured = corpus.sample(hp.syncnet_eval_clips, hp.seed)
+    if len(measured) < len(corpus):
+        print(f"{args.split}: {len(measured)} of its {len(corpus)} clips are measured (syncnet_eval_clips)")
+    corpus = measured
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)

@@ -71,7 +71,7 @@ def measure(recipe_name: str, hp: HParams, store, lists, batch_size: int, steps:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     recipe, dataset, sampling = set_up(recipe_name, hp, store, lists, device)
-    batches = iter(training_batches(dataset, sampling, batch_size, hp.num_workers, first_step=0))
+    batches = iter(training_batches(dataset, sampling, batch_size, hp.num_workers, first_step=0, device=device))
     begun = time.perf_counter()
     for _ in range(3 + 2 * hp.num_workers):  # each worker prepares two batches ahead
         recipe.step(to_device(next_batch(batches), device))

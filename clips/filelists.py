@@ -23,8 +23,9 @@ def read(folder: Path, split: str) -> list[str]:
         ) from None
     if not names and split != "test":
         raise UserError(
-            f"{path} names no clip: with one identity (first folder of the data root) none can be held out, so add others, "
-            f"or put the files straight into the data root, each an identity then; or raise {split}_share in hparams.py"
+            f"{path} names no clip: with one identity (first folder of the data root) none can be held out, so add "
+            f"others, or put the files straight into the data root, each an identity then; or raise {split}_share in "
+            "hparams.py"
         )
     return names
 

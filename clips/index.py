@@ -9,6 +9,7 @@ Inference uses the generator's alignment too; the official inference starts at s
 network was trained on.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -96,13 +97,13 @@ class Alignment:
         return ranges
 
 
-def runs_of(usable) -> Ranges:
-    """Ranges of consecutive true values."""
+def runs_of(usable, anew_at: Collection[int] = ()) -> Ranges:
+    """Ranges of consecutive true values; a new one begins at each of anew_at."""
     runs, start = [], None
     for i, ok in enumerate([*usable, False]):
-        if ok and start is None:
-            start = i
-        elif not ok and start is not None:
+        if start is not None and (not ok or i in anew_at):
             runs.append((start, i))
             start = None
+        if ok and start is None:
+            start = i
     return runs

@@ -46,8 +46,7 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
     if loudness < hp.min_speech_rms:
         raise Rejected(f"silent: loudness {loudness:.5f}, {hp.min_speech_rms} needed")
 
-    boxes = faces.detect_boxes(video.read_frames(path, hp.fps), detector, hp.detect_every, hp.face_det_batch_size)
-    boxes, status = faces.fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+    boxes, status = faces.track_face(video.read_frames(path, hp.fps), detector, hp)
     has_face = status != faces.NO_FACE
     if len(boxes) < hp.min_frames:
         raise Rejected(f"too short: {len(boxes)} frames at {hp.fps} fps, {hp.min_frames} needed")
@@ -62,7 +61,7 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
     source_sound_s = len(speech) / hp.sample_rate
     # Sound as long as the picture; windows past its true end are not counted as usable.
     samples = len(boxes) * hp.sample_rate // hp.fps
-    row.frames, row.runs = len(boxes), runs_of(has_face)
+    row.frames, row.runs = len(boxes), runs_of(has_face, faces.jumps(boxes))
     row.mel_columns = 1 + min(len(speech), samples) // hp.hop_size
     speech = as_stored(np.pad(speech[:samples], (0, max(samples - len(speech), 0))))
 

@@ -136,20 +136,20 @@ class EvaluationSampling:
 
 
 class StepBatches:
-    """Endless batches of draws from step `first_step` on, for a DataLoader's batch_sampler.
+    """Endless batches of places (epoch, index) from step `first_step` on, for a DataLoader's batch_sampler.
 
-    Of the batch_size x ranks samples of a step, this rank takes its own batch_size.
+    Of the batch_size x ranks samples of a step, this rank takes its own batch_size. length: places of an epoch.
     """
 
-    def __init__(self, sampling, batch_size: int, first_step: int = 0, rank: int = 0, ranks: int = 1):
-        self.sampling, self.batch_size, self.first_step = sampling, batch_size, first_step
+    def __init__(self, length: int, batch_size: int, first_step: int = 0, rank: int = 0, ranks: int = 1):
+        self.length, self.batch_size, self.first_step = length, batch_size, first_step
         self.rank, self.ranks = rank, ranks
 
     def __iter__(self) -> Iterator[list]:
         step = self.first_step
         while True:
             first = (step * self.ranks + self.rank) * self.batch_size
-            yield [self.sampling(*divmod(i, len(self.sampling))) for i in range(first, first + self.batch_size)]
+            yield [divmod(i, self.length) for i in range(first, first + self.batch_size)]
             step += 1
 
 

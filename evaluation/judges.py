@@ -3,14 +3,15 @@
 Each judge has the same few things, and nothing else in `evaluation/` knows which one it has:
 
     name                     what tables and JSON call it
+    sample_rate              of the speech it wants, Hz
     fps                      the rate its windows of sound are cut for
     read_fps                 the rate it wants frames at; None = the file's own
     crop_size                side in px of the face crops it wants; None = whole frames
     min_frames               fewest frames, with as much sound, that it can judge
     embed(frames, speech)    -> Features
 
-frames is any iterable of uint8 (H, W, 3) BGR, read once and never held as a whole; speech is float32 (n,) at 16 kHz in
-[-1, 1] whose sample 0 belongs to frame 0.
+frames is any iterable of uint8 (H, W, 3) BGR, read once and never held as a whole; speech is float32 (n,) in [-1, 1]
+whose sample 0 belongs to frame 0.
 """
 
 from collections import deque
@@ -49,6 +50,7 @@ class SyncNetV2Judge:
     """
 
     name = "syncnet_v2"
+    sample_rate = SAMPLE_RATE
     fps = 25
     read_fps = None
     crop_size = None
@@ -93,6 +95,7 @@ class ExpertJudge:
         self.network = network.to(device)
         self.device = device
         self.hp = hp
+        self.sample_rate = hp.sample_rate
         self.fps = self.read_fps = hp.fps
         self.crop_size = network.img_size
         self.min_frames = hp.syncnet_T

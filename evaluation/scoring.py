@@ -11,8 +11,8 @@ from tqdm import tqdm
 from clips.index import runs_of
 from errors import UserError
 from evaluation.judges import ExpertJudge, SyncNetV2Judge
-from evaluation.lse import SAMPLE_RATE, sync_scores
-from faces import NO_FACE, Detector, crop_face, detect_boxes, fill_gaps
+from evaluation.lse import sync_scores
+from faces import NO_FACE, Detector, crop_face, jumps, track_face
 from hparams import HParams
 from video import probe, read_audio, read_frames
 
@@ -38,7 +38,7 @@ def score_video(
     speech: np.ndarray | None = None,
     faces_as_in: str | Path | None = None,
 ) -> Scores:
-    """Scores of the video's own sound, or of `speech` (float32 (n,), 16 kHz) in its place.
+    """Scores of the video's own sound, or of `speech` (float32 (n,), of the judge's sample_rate) in its place.
 
     detector: needed by a judge with a crop_size; the longest stretch of frames with a face is judged, with its sound.
     faces_as_in: a video of the same frames to find the faces in, such as the original of a lip-synced one: both are
@@ -46,15 +46,15 @@ def score_video(
     Raises UserError, with the path in it, when there is no sound, no face or less than one window.
     """
     if speech is None:
-        speech = read_audio(path, SAMPLE_RATE)
+        speech = read_audio(path, judge.sample_rate)
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
         first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp)
         frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
-        speech = speech[round(first / judge.read_fps * SAMPLE_RATE) :]
+        speech = speech[round(first / judge.read_fps * judge.sample_rate) :]
 
-    shortest_s, sound_s = judge.min_frames / judge.fps, len(speech) / SAMPLE_RATE
+    shortest_s, sound_s = judge.min_frames / judge.fps, len(speech) / judge.sample_rate
     if sound_s < shortest_s:
         raise UserError(f"{path}: too short to judge: {sound_s:.2f} s of sound, {shortest_s:.2f} s are needed")
     features = judge.embed(progress(frames, "judging"), speech)
@@ -69,9 +69,8 @@ def score_video(
 def longest_face_track(path: str | Path, fps: float, detector: Detector, hp: HParams) -> tuple[int, np.ndarray]:
     """(first frame, boxes (n, 4)) of the longest stretch in which every frame has a face, as preprocessing finds it."""
     frames = progress(read_frames(path, fps), "looking for the face")
-    boxes = detect_boxes(frames, detector, every=hp.detect_every, batch_size=hp.face_det_batch_size)
-    boxes, status = fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
-    runs = runs_of(status != NO_FACE)
+    boxes, status = track_face(frames, detector, hp)
+    runs = runs_of(status != NO_FACE, jumps(boxes))
     if not runs:
         raise UserError(f"{path}: no face found: try another --face_detector, or `full` for a file that is a face crop")
     first, end = max(runs, key=lambda run: run[1] - run[0])

@@ -7,7 +7,7 @@ from faces.boxes import pad_boxes, smooth_boxes
 from faces.by_name import make_detector
 from faces.crop import crop_face, paste_face
 from faces.detector import Detections, Detector
-from faces.track import DETECTED, FILLED, NO_FACE, detect_boxes, fill_gaps
+from faces.track import DETECTED, FILLED, NO_FACE, jumps, track_face
 
 __all__ = [
     "DETECTED",
@@ -16,10 +16,10 @@ __all__ = [
     "Detections",
     "Detector",
     "crop_face",
-    "detect_boxes",
-    "fill_gaps",
+    "jumps",
     "make_detector",
     "pad_boxes",
     "paste_face",
     "smooth_boxes",
+    "track_face",
 ]

@@ -40,6 +40,10 @@ class FaceSource:
         info = None if is_image(path) else probe(path)
         rate = fps if self.is_still and fps is not None else info.fps
         self.fps = Fraction(rate).limit_denominator(1001)  # exactly 30000/1001 and its like
+        self.is_hdr = info is not None and info.is_hdr
+        self.pixel_aspect = info.pixel_aspect if info else Fraction(1)  # of the frames this gives
+        if rotate:
+            self.pixel_aspect = 1 / self.pixel_aspect
         self.announced_frames = 1 if self.is_still else round(info.duration_s * self.fps)
         self.first = next(self._read())
 

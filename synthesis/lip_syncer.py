@@ -20,7 +20,7 @@ import hparams
 from audio import melspectrogram
 from clips.index import Alignment, runs_of
 from errors import UserError
-from faces import NO_FACE, crop_face, detect_boxes, fill_gaps, make_detector, pad_boxes, paste_face, smooth_boxes
+from faces import NO_FACE, crop_face, jumps, make_detector, pad_boxes, paste_face, smooth_boxes, track_face
 from hparams import HParams
 from models import load_generator, read_checkpoint, usable_device
 from models.inputs import generator_faces, to_float
@@ -42,6 +42,7 @@ class Summary:
     frames_without_face: int  # of them; they show the face video unchanged
     fps: float  # Hz
     duration_s: float  # of the speech
+    is_hdr: bool  # whether the face video is for other screens, and came out flat
 
 
 class LipSyncer:
@@ -100,7 +101,7 @@ class LipSyncer:
         self._still = None
         duration_s = Fraction(len(sound), sound_rate)
         frames = max(1, round(duration_s * source.fps))
-        with VideoWriter(outfile, source.fps, sound, sound_rate) as writer:
+        with VideoWriter(outfile, source.fps, sound, sound_rate, source.pixel_aspect) as writer:
             # first pass: where the face is; one box stands for all frames of a still, and for a given box
             boxes = given_box
             if boxes is None:
@@ -116,7 +117,7 @@ class LipSyncer:
                         writer.write(frame)
                         bar.update()
         without_face = np.resize(is_missing(boxes), frames).sum()
-        return Summary(frames, int(without_face), float(source.fps), float(duration_s))
+        return Summary(frames, int(without_face), float(source.fps), float(duration_s), source.is_hdr)
 
     def find_boxes(self, source: FaceSource, at_most: int, pads, window: int) -> np.ndarray:
         """The box of each frame, of `at_most` from the first on: float32 (N, 4), NaN where there is no face.
@@ -127,17 +128,17 @@ class LipSyncer:
         total = min(at_most, source.announced_frames)
         frames = tqdm(islice(source.once(), at_most), desc="looking for the face", unit="frame", total=total)
         batch_size = frames_at_once(hp.face_det_batch_size, source.first)
-        boxes = detect_boxes(frames, detector, hp.detect_every, batch_size)
-        boxes, status = fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+        boxes, status = track_face(frames, detector, hp, batch_size)
         if (status == NO_FACE).all():
             raise UserError(
                 f"{source.path}: no face found in any of its {len(boxes)} frames: turn it upright with --rotate, try "
                 f"another --hparams face_detector than {hp.face_detector}, or say where the face is with --box"
             )
         height, width = source.first.shape[:2]
+        # Each stretch by itself: a mean over a gap or a cut would lie between two places.
+        stretches = runs_of(status != NO_FACE, jumps(boxes))
         boxes = pad_boxes(boxes, pads, height, width)
-        # Each stretch by itself: a mean over a gap would lie between two places.
-        for start, end in runs_of(status != NO_FACE):
+        for start, end in stretches:
             boxes[start:end] = smooth_boxes(boxes[start:end], window)
         return boxes
 

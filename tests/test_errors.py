@@ -44,9 +44,42 @@ def test_a_full_disk_names_the_file_and_the_remedy(capsys):
     assert ending(full, capsys) == (1, f"error: No space left on device: store/a.mov; {remedy}\n")
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run_script(lambda: 1 / 0)
+def test_a_bug_keeps_its_traceback(capsys):
+    code, said = ending(ZeroDivisionError("division by zero"), capsys)
+    assert code == 1
+    assert "Traceback" in said and "ZeroDivisionError: division by zero" in said and __file__ in said
+
+
+def test_a_bug_ends_a_run_that_has_loader_workers():
+    # They ignore the signals of launchers, and Python waits for them at its exit as long as their loader is alive.
+    program = """
+import torch
+from errors import run_script
+from training.data import _start_worker
+
+def main():
+    rows = [torch.zeros(1)] * 1000
+    batches = iter(torch.utils.data.DataLoader(rows, num_workers=1, worker_init_fn=_start_worker))
+    next(batches)
+    raise RuntimeError("an illegal memory access")
+
+run_script(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "RuntimeError: an illegal memory access" in done.stderr
+
+
+def test_a_name_that_a_terminal_cannot_show_is_shown_in_another_way():
+    program = "from errors import run_script\nrun_script(lambda: print('caf\\udce9.mp4'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PYTHONIOENCODING": "ascii:strict", "PATH": ""},
+    )
+    assert (done.returncode, done.stdout) == (0, "caf\\udce9.mp4\n"), done.stderr
 
 
 ARGUMENTS = {

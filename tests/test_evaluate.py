@@ -11,9 +11,10 @@ from golden_weights import golden_state_dict
 from scipy.io import wavfile
 
 import evaluate
+import evaluation.scoring
 from errors import UserError
 from evaluation import ExpertJudge, score_video, sync_scores
-from faces import Detections, Detector
+from faces import Detections, Detector, make_detector
 from hparams import HParams
 from models import SyncNetExpert, load_expert
 from video import VideoWriter, read_audio, read_frames
@@ -179,6 +180,20 @@ def test_stopped_it_tells_what_it_has_found_so_far(folder, talking, expert_path,
     written = json.loads((folder / "partly.json").read_text())
     assert len(written["videos"]) == 1 and written["not_reached"] == 2
     assert "a.mp4" in written["refused"] and "LSE-D" in capsys.readouterr().out
+
+
+def test_speech_is_read_as_the_judge_hears_it(talking, expert_path, monkeypatch):
+    rates = []
+
+    def spied(path, sample_rate):
+        rates.append(sample_rate)
+        return read_audio(path, sample_rate)
+
+    monkeypatch.setattr(evaluation.scoring, "read_audio", spied)
+    hp = HParams(sample_rate=8000, n_fft=400, hop_size=100, win_size=400, fmax=3800)
+    detector = make_detector("full", "cpu", 0.5, 640)
+    scores = score_video(talking, ExpertJudge(load_expert(expert_path), hp), HParams(), detector)
+    assert rates == [8000] and scores.frames > 20
 
 
 def test_without_a_single_face_the_exit_code_is_1(talking, expert_path, capsys):

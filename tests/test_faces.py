@@ -22,14 +22,14 @@ from faces import (
     Detections,
     Detector,
     crop_face,
-    detect_boxes,
     face_alignment_networks,
-    fill_gaps,
+    jumps,
     make_detector,
     pad_boxes,
     paste_face,
     smooth_boxes,
 )
+from faces.track import detect_boxes, fill_gaps
 from hparams import CHOICES
 
 NAN_BOX = [np.nan] * 4
@@ -331,6 +331,23 @@ def test_the_best_scoring_face_is_taken_when_none_is_where_the_last_one_was():
     elsewhere = (30, 50, 50, 70)
     frames = [draw((200, A)), draw((100, elsewhere), (200, B))]
     assert detect_boxes(frames, Detector(find_grey_rectangles))[1].tolist() == list(B)
+
+
+def test_another_person_is_not_followed_while_the_speaker_is_missed_for_a_moment():
+    both, only_b = draw((200, A), (100, B)), draw((100, B))
+    find = Detector(find_grey_rectangles)
+    missed = detect_boxes([both, only_b, only_b, both], find, max_gap=2)
+    np.testing.assert_array_equal(missed, np.array([A, NAN_BOX, NAN_BOX, A], np.float32))
+    gone = detect_boxes([both, only_b, only_b, only_b, both], find, max_gap=2)
+    np.testing.assert_array_equal(gone, np.array([A, B, B, B, B], np.float32))
+    every_other = detect_boxes([both, both, only_b, only_b, both], find, every=2, max_gap=3)
+    np.testing.assert_array_equal(every_other[::2], np.array([A, NAN_BOX, A], np.float32))
+
+
+def test_a_box_that_leaps_to_another_place_is_a_jump():
+    boxes = np.array([A, A_MOVED, B, B, NAN_BOX, A], np.float32)
+    assert jumps(boxes) == [2]
+    assert jumps(boxes[:0]) == []
 
 
 def test_frames_are_streamed():

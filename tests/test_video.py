@@ -6,6 +6,7 @@ frame or a sound has gone can be read off the result.
 
 import gc
 import os
+import resource
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from errors import UserError
 from video import MediaError, VideoWriter, audio_rate, is_image, probe, read_audio, read_frames, read_image
-from video.colour import to_yuv420p
+from video.colour import mark_bt709, to_yuv420p
 
 RATE = 16000  # Hz
 ATTACHED_PICTURE = 0x400  # FFmpeg's stream disposition of cover art
@@ -181,7 +182,17 @@ def test_repeated_frames_share_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "corner"), [((0, 1, -1, 0), (0, -1)), ((-1, 0, 0, -1), (-1, -1)), ((0, -1, 1, 0), (-1, 0))]
+    ("matrix", "corner"),
+    [
+        ((0, 1, -1, 0), (0, -1)),
+        ((-1, 0, 0, -1), (-1, -1)),
+        ((0, -1, 1, 0), (-1, 0)),
+        ((-1, 0, 0, 1), (0, -1)),  # mirrored
+        ((1, 0, 0, -1), (-1, 0)),
+        ((0, 1, 1, 0), (0, 0)),
+        ((0, -1, -1, 0), (-1, -1)),
+        ((0, 0, 0, 0), (0, 0)),  # of a broken muxer
+    ],
 )
 def test_rotation_metadata_turns_the_picture_upright(tmp_path, matrix, corner):
     picture = grey(0, 48, 64)
@@ -189,11 +200,73 @@ def test_rotation_metadata_turns_the_picture_upright(tmp_path, matrix, corner):
     path = write(tmp_path / "a.mp4", [picture] * 3)
     set_rotation_matrix(path, *matrix)
     frame = next(read_frames(path))
-    turned = matrix[0] == 0
+    turned = matrix[1] != 0
     assert frame.shape == ((64, 48, 3) if turned else (48, 64, 3))
     assert frame[corner].mean() > 240 and frame.mean() < 40
     assert frame.flags.c_contiguous
     assert (probe(path).height, probe(path).width) == frame.shape[:2]
+
+
+def test_a_video_that_names_no_matrix_is_read_as_players_show_it(tmp_path):
+    picture = np.full((720, 720, 3), (40, 90, 200), np.uint8)
+    named, unnamed = (tmp_path / f"{name}.mp4" for name in ("named", "unnamed"))
+    for path in (named, unnamed):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, width=720, height=720, options={"crf": "5"})
+            stream.pix_fmt = "yuv420p"
+            if path == named:
+                mark_bt709(stream.codec_context)
+            container.mux(stream.encode(to_yuv420p(picture, VideoReformatter())))
+            container.mux(stream.encode())
+    assert np.abs(next(read_frames(named)).mean(axis=(0, 1)) - picture[0, 0]).max() < 3
+    assert np.abs(next(read_frames(unnamed)).mean(axis=(0, 1)) - picture[0, 0]).max() < 3
+
+
+@pytest.mark.parametrize(("transfer", "hdr"), [(1, False), (16, True), (18, True)])
+def test_a_video_for_brighter_screens_is_known(tmp_path, transfer, hdr):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=64, height=48)
+        stream.pix_fmt, stream.codec_context.color_trc = "yuv420p", transfer
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(9, 48, 64), format="bgr24")))
+        container.mux(stream.encode())
+    assert probe(tmp_path / "a.mp4").is_hdr == hdr
+
+
+def test_pixels_that_are_not_square_are_kept_for_players(tmp_path):
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 25, pixel_aspect=Fraction(4, 3)) as writer:
+        writer.write(grey(9, 48, 64))
+    assert probe(path).pixel_aspect == Fraction(4, 3)
+    set_rotation_matrix(path, 0, 1, -1, 0)
+    assert probe(path).pixel_aspect == Fraction(3, 4)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))  # what a full disk does, without filling one
+    try:
+        with pytest.raises(OSError), VideoWriter(tmp_path / "a.mp4", 25) as writer:
+            for seed in range(100):
+                writer.write(np.random.default_rng(seed).integers(0, 255, (96, 96, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path):
+    assert write(tmp_path / ("x" * 251 + ".mp4"), [grey(7)]).exists()
+
+
+def test_samples_that_are_no_number_are_silence(tmp_path):
+    bad = np.full(1600, 0.1, np.float32)
+    bad[800:803] = np.nan, np.inf, -np.inf
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=RATE, layout="mono")
+        block = av.AudioFrame.from_ndarray(bad.reshape(1, -1), format="flt", layout="mono")
+        block.sample_rate = RATE
+        container.mux(stream.encode(block))
+        container.mux(stream.encode())
+    assert read_audio(tmp_path / "a.wav")[799:804].tolist() == pytest.approx([0.1, 0, 1, -1, 0.1])
 
 
 def test_colours_survive_writing_and_reading(tmp_path):
@@ -376,17 +449,37 @@ def test_images_read_as_opencv_reads_them(tmp_path, suffix):
     assert np.abs(read_image(path).astype(int) - cv2.imread(str(path))).max() <= (6 if is_lossy else 0)
 
 
-def test_exif_orientation_turns_a_photo_upright(tmp_path):
+EXIF_CORNERS = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+
+
+@pytest.mark.parametrize("orientation", EXIF_CORNERS)
+def test_exif_orientation_turns_and_mirrors_a_photo_upright(tmp_path, orientation):
     picture = grey(0, 48, 64)
     picture[:16, :16] = 255
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-    turn_right = struct.pack(">HHHIHH", 1, 0x0112, 3, 1, 6, 0) + bytes(4)  # one entry: orientation 6
-    exif = b"Exif\0\0MM\0*\0\0\0\x08" + turn_right
+    entry = struct.pack(">HHHIHH", 1, 0x0112, 3, 1, orientation, 0) + bytes(4)  # one entry
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + entry
     path = tmp_path / "photo.jpg"
     path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
     image = read_image(path)
-    assert image.shape == (64, 48, 3)
-    assert image[0, -1].mean() > 240
+    assert image.shape == ((64, 48, 3) if orientation > 4 else (48, 64, 3))
+    assert image[EXIF_CORNERS[orientation]].mean() > 240
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".gif", "gif"), (".avif", "libsvtav1")])
+def test_a_file_of_one_picture_is_an_image(tmp_path, suffix, codec):
+    pictures = [grey(level, 48, 64) for level in (60, 60, 200)]
+    for name, frames in (("still", pictures[:1]), ("moving", pictures)):
+        with av.open(str(tmp_path / (name + suffix)), "w") as container:
+            stream = container.add_stream(codec, rate=5, width=64, height=48)
+            stream.pix_fmt = "rgb8" if suffix == ".gif" else "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+            container.mux(stream.encode())
+    still = tmp_path / f"still{suffix}"
+    assert is_image(still)
+    assert abs(read_image(still).mean() - 60) < 10
+    assert suffix != ".gif" or not is_image(tmp_path / "moving.gif")
 
 
 def test_a_video_is_no_image():

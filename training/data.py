@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from clips.sampling import StepBatches, fixed_draws
 from training import distributed
 
+CPU = torch.device("cpu")
 WORTH_WORKERS = 5_000  # samples of an evaluation from which worker processes save time
 
 
@@ -25,8 +26,8 @@ class RunData:
     eval_samples: int
     eval_settings: dict  # hparams without which values over the val list cannot be compared
 
-    def batches(self, workers: int, first_step: int) -> DataLoader:
-        return training_batches(self.dataset, self.sampling, self.batch_size, workers, first_step)
+    def batches(self, workers: int, first_step: int, device: torch.device) -> DataLoader:
+        return training_batches(self.dataset, self.sampling, self.batch_size, workers, first_step, device)
 
     def val_batches(self, workers: int):
         return evaluation_batches(self.val_dataset, self.val_sampling, self.eval_samples, self.batch_size, workers)
@@ -42,18 +43,30 @@ class RunData:
         }
 
 
-def training_batches(dataset, sampling, batch_size: int, workers: int, first_step: int) -> DataLoader:
+class Drawn(Dataset):
+    """The samples of a dataset by their place (epoch, index) in a sampling, so that workers draw them too."""
+
+    def __init__(self, dataset: Dataset, sampling):
+        self.dataset, self.sampling = dataset, sampling
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        return self.dataset[self.sampling(*place)]
+
+
+def training_batches(
+    dataset, sampling, batch_size: int, workers: int, first_step: int, device: torch.device = CPU
+) -> DataLoader:
     """Endless batches from step `first_step` on: this process's own `batch_size` samples of each step.
 
-    The number of workers changes no sample.
+    The number of workers changes no sample. Batches for a GPU `device` are pinned.
     """
-    steps = StepBatches(sampling, batch_size, first_step, distributed.rank(), distributed.ranks())
+    steps = StepBatches(len(sampling), batch_size, first_step, distributed.rank(), distributed.ranks())
     return DataLoader(
-        dataset,
+        Drawn(dataset, sampling),
         batch_sampler=steps,
         num_workers=workers,
         worker_init_fn=_start_worker if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device.type == "cuda",
     )
 
 

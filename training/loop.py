@@ -131,6 +131,8 @@ def train(
             speed.add(samples, waited, time.perf_counter() - working_since)
             bar.update()
         monitor.flush(step)
+        # Nobody leaves while the first process writes: a launcher ends the others soon after one has failed.
+        distributed.of_any(False)
         if unreadable:
             raise unreadable
     if stopping:

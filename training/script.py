@@ -65,6 +65,8 @@ def begin(args, hp: hparams.HParams) -> torch.device:
             f"{checkpoint.best_in(folder)[0]} is of an earlier run, and would be replaced: name another "
             "--checkpoint_dir, or move it away"
         )
+    if hp.compile and device.type == "cuda" and distributed.ranks() > 1:
+        print("note: compile=True is for a single GPU, several train as without it")
     print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
     torch.manual_seed(hp.seed)
     return device
@@ -152,7 +154,7 @@ def run(
     try:
         evaluation = train(
             recipe,
-            batches=data.batches(hp.num_workers, first_step),
+            batches=data.batches(hp.num_workers, first_step, device),
             val_batches=data.val_batches(hp.num_workers),
             checkpoints=checkpoint.Checkpoints(folder, recipe, hp, data.facts, hp.keep_checkpoints),
             monitor=monitor,

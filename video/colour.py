@@ -12,17 +12,27 @@ BILINEAR, FULL_CHROMA, ACCURATE_ROUNDING = 0x2, 0x2000, 0x40000
 
 BT709 = 1  # code of BT.709 for matrix, primaries and transfer in the stream's header (ITU-T H.273)
 LIMITED_RANGE = 1  # luma 16..235, what players expect of video
+UNSPECIFIED = 2  # of a matrix
+HD_LINES = 720  # from this height on, players take a video that names no matrix for BT.709
+HDR_TRANSFERS = (16, 18)  # PQ, HLG
 
 
 def to_bgr(
     frame: av.VideoFrame, reformatter: VideoReformatter, width: int | None = None, height: int | None = None
 ) -> np.ndarray:
-    """uint8 (H, W, 3) BGR of a decoded frame, by the colour matrix that the file names, BT.601 if it names none.
+    """uint8 (H, W, 3) BGR of a decoded frame, by the colour matrix that the file names.
 
+    If it names none, by BT.709 in high definition and BT.601 below, as players do.
     width, height: px to stretch it to; None = its own.
     """
     flags = BILINEAR | ACCURATE_ROUNDING | FULL_CHROMA
-    return reformatter.reformat(frame, width, height, format="bgr24", interpolation=flags).to_ndarray()
+    is_hd = frame.colorspace == UNSPECIFIED and min(frame.width, frame.height) >= HD_LINES
+    matrix = {"src_colorspace": "ITU709"} if is_hd else {}
+    return reformatter.reformat(frame, width, height, format="bgr24", interpolation=flags, **matrix).to_ndarray()
+
+
+def is_hdr(frame: av.VideoFrame) -> bool:
+    return frame.color_trc in HDR_TRANSFERS
 
 
 def to_yuv420p(image: np.ndarray, reformatter: VideoReformatter) -> av.VideoFrame:

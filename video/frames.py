@@ -10,8 +10,9 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from video.colour import to_bgr
+from video.colour import is_hdr, to_bgr
 from video.media import MediaError, Picture, average_rate, counted, main_stream, open_media, pictures
+from video.orientation import Orientation
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class VideoInfo:
     """What a video file says of itself."""
 
     path: Path
-    width: int  # px, after rotation
-    height: int  # px, after rotation
+    width: int  # px, upright
+    height: int  # px, upright
     fps: float  # average over the file
     duration_s: float  # of the picture, as announced or estimated; only decoding tells it to the frame
     has_audio: bool
+    pixel_aspect: Fraction  # width of a pixel over its height, as shown
+    is_hdr: bool  # its brightness is coded for screens of another kind: it comes out flat
 
 
 def probe(path) -> VideoInfo:
@@ -36,11 +39,15 @@ def probe(path) -> VideoInfo:
         first = next(pictures(container, stream), None)
         if first is None:
             raise MediaError(f"{path}: no picture of its video stream can be decoded")
-        width, height = turned_size(first.frame.width, first.frame.height, first.frame.rotation)
+        orientation = Orientation.of(first.frame)
+        width, height = orientation.size(first.frame.width, first.frame.height)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if orientation.transposed:
+            aspect = 1 / aspect
         fps = float(average_rate(container, stream))
         has_audio = main_stream(container.streams.audio) is not None
         duration = announced_duration(container, stream) or scanned_duration(container, stream)
-    return VideoInfo(Path(path), width, height, fps, float(duration), has_audio)
+    return VideoInfo(Path(path), width, height, fps, float(duration), has_audio, aspect, is_hdr(first.frame))
 
 
 def announced_duration(container, stream) -> Fraction | None:
@@ -70,10 +77,11 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
         rate = average_rate(container, stream) if fps is None else Fraction(fps)
         reformatter, size = VideoReformatter(), None
         for frame, repeats in at_constant_rate(pictures(container, stream), rate):
-            size = size or turned_size(frame.width, frame.height, frame.rotation)
+            orientation = Orientation.of(frame)
+            size = size or orientation.size(frame.width, frame.height)
             # Converted anew for each repeat, so that no two frames share memory that a caller may draw on.
             for _ in range(repeats):
-                yield upright(to_bgr(frame, reformatter, *turned_size(*size, frame.rotation)), frame.rotation)
+                yield orientation.apply(to_bgr(frame, reformatter, *orientation.size(*size)))
     if size is None:
         raise MediaError(f"{path}: no picture of its video stream can be decoded")
 
@@ -111,13 +119,3 @@ def video_stream(container, path):
     if stream is None:
         raise MediaError(f"{path}: no video stream; give a file with moving pictures")
     return stream
-
-
-def turned_size(width: int, height: int, rotation: int) -> tuple[int, int]:
-    """(width, height) after a turn by `rotation` degrees, or before it."""
-    return (height, width) if round(rotation / 90) % 2 else (width, height)
-
-
-def upright(image: np.ndarray, rotation: int) -> np.ndarray:
-    """The image turned by the file's rotation metadata, degrees counter-clockwise; mirroring is not applied."""
-    return np.ascontiguousarray(np.rot90(image, k=round(rotation / 90))) if rotation else image

@@ -13,7 +13,8 @@ from errors import UserError
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .flv .mpg .mpeg .wmv .ts .mts .m2ts .3gp .ogv".split())
 AUDIO_SUFFIXES = frozenset(".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff".split())
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff".split())
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jfif .png .bmp .webp .tif .tiff .avif".split())
+TILED_SUFFIXES = frozenset(".heic .heif".split())  # photos that FFmpeg gives in pieces
 
 # Titles in another encoding are no reason to refuse a file; PyAV from 19 on thinks so too and has no such option.
 ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -79,13 +80,7 @@ def local_url(path) -> str:
 @contextmanager
 def open_media(path) -> Iterator[av.container.InputContainer]:
     """The opened container, closed at the end of the block. Raises MediaError for anything that is not media."""
-    path = Path(path)
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if not path.is_file():
-        raise MediaError(f"{path}: not a file; give a single video, sound or image file")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty; copy or download it again")
+    refuse_no_file(path)
     try:
         # "none": a % in the name of an image is no pattern for the names of a series.
         container = av.open(local_url(path), options={"pattern_type": "none"}, **ANY_METADATA)
@@ -95,6 +90,19 @@ def open_media(path) -> Iterator[av.container.InputContainer]:
         raise MediaError(f"{path}: not a media file, or cut off before its index ({error.strerror})") from None
     with container:
         yield container
+
+
+def refuse_no_file(path) -> None:
+    """MediaError for what cannot hold media at all."""
+    path = Path(path)
+    if not path.exists():
+        raise MediaError(f"{path}: no such file")
+    if not path.is_file():
+        raise MediaError(f"{path}: not a file; give a single video, sound or image file")
+    if path.suffix.lower() in TILED_SUFFIXES:
+        raise MediaError(f"{path}: photos of this format cannot be read; save it as jpg or png")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty; copy or download it again")
 
 
 def main_stream(streams):

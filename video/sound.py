@@ -105,6 +105,7 @@ def to_float(frame: av.AudioFrame, mono: bool) -> np.ndarray:
     if sample_format == "u8":
         samples -= FULL_SCALE["u8"]  # 128 is silence
     samples /= FULL_SCALE[sample_format]
+    samples = np.nan_to_num(samples, nan=0, posinf=1, neginf=-1)  # one of them would spread over all that is made of it
     return (samples.mean(axis=1) if mono else samples).astype(np.float32)
 
 

@@ -1,6 +1,7 @@
 """Writing H.264 + AAC mp4 files."""
 
 import os
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from video.media import MediaError, local_url
 CRF = 18  # x264's constant quality, lower = better and larger: 18 shows no loss to the eye
 AUDIO_BITS_PER_CHANNEL = 96_000  # bit/s, the most AAC takes at 16 kHz
 AAC_FRAME = 1024  # samples the encoder takes at once
+SQUARE = Fraction(1)
 CHANNEL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")  # of 1 to 8 channels
 
 
@@ -29,21 +31,31 @@ class VideoWriter:
     Frames are uint8 (H, W, 3) BGR, all of one size; an odd width or height is rounded up by repeating the last column
     or row, as H.264 needs even ones. `audio` is float32 (n,) or (n, channels) at `sample_rate` Hz and starts with the
     first frame; the file holds exactly its n samples, however many frames there are, or as long a sound if AAC cannot
-    hold it as it is (`as_aac_holds`). The file appears under its name only when complete: nothing is left of it when
-    the block ends with an exception. Raises UserError for a path that cannot be written to.
+    hold it as it is (`as_aac_holds`). pixel_aspect: width of a pixel over its height, for players. The file appears
+    under its name only when complete: nothing is left of it when the block ends with an exception. Raises UserError for
+    a path that cannot be written to.
     """
 
-    def __init__(self, path, fps: float, audio: np.ndarray | None = None, sample_rate: int = 16000):
+    def __init__(
+        self,
+        path,
+        fps: float,
+        audio: np.ndarray | None = None,
+        sample_rate: int = 16000,
+        pixel_aspect: Fraction = SQUARE,
+    ):
         self.path = Path(path)
         # Close to any rate in use, 30000/1001 among them, also when it comes as a float.
         self.fps = Fraction(fps).limit_denominator(1001)
+        self.pixel_aspect = pixel_aspect
         self.audio, self.sample_rate = None, sample_rate
         if audio is not None and len(audio) > 0:
             self.audio, self.sample_rate = as_aac_holds(np.asarray(audio, np.float32), sample_rate)
         self.frames_written = 0
         self._samples_written = 0
         self._reformatter = VideoReformatter()
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        # Short, as the longest name a disk takes is that of the file itself.
+        self._part = self.path.with_name(f".{zlib.crc32(os.fsencode(self.path.name)):08x}.{os.getpid()}.part")
 
     def __enter__(self):
         if self.path.suffix.lower() != ".mp4":
@@ -82,14 +94,17 @@ class VideoWriter:
                 self._finish()
                 os.replace(self._part, self.path)
         finally:
-            self._container.close()
-            self._part.unlink(missing_ok=True)
+            try:
+                self._container.close()  # on a full disk it fails again
+            finally:
+                self._part.unlink(missing_ok=True)
 
     def _add_streams(self):
         height, width = self._shape[:2]
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(CRF)})
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
+        self._video.codec_context.sample_aspect_ratio = self.pixel_aspect
         mark_bt709(self._video.codec_context)
         if self.audio is not None:
             channels = 1 if self.audio.ndim == 1 else self.audio.shape[1]
