@@ -62,18 +62,20 @@ def main(argv=None) -> int:
 
 
 def report(args, judge, scores: list[Scores], refused: dict[str, str]) -> None:
-    """Writes --json and prints what was found out, in this order: a terminal may not take every file name."""
-    if args.json and (scores or refused):
-        weights = args.syncnet_path or args.expert_path
-        left = len(args.videos) - len(scores) - len(refused)
-        about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT, "not_reached": left}
-        write_json(args.json, scores, refused, **about)
-    if scores:
-        print(format_table(scores))
-    for note in frame_rate_notes(scores, judge):
-        print(note)
-    for reason in refused.values():
-        print(f"not judged: {reason}")
+    """Writes --json and prints what was found out; where one of the two fails, the other is done."""
+    try:
+        if args.json and (scores or refused):
+            weights = args.syncnet_path or args.expert_path
+            left = len(args.videos) - len(scores) - len(refused)
+            about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT}
+            write_json(args.json, scores, refused, **about, not_reached=left)
+    finally:
+        if scores:
+            print(format_table(scores))
+        for note in frame_rate_notes(scores, judge):
+            print(note)
+        for reason in refused.values():
+            print(f"not judged: {reason}")
 
 
 def parse_args(argv):

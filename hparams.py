@@ -102,11 +102,11 @@ class HParams:
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
     syncnet_augment_growth: float = 0.5  # share of training in which these grow, flip and fine-tuning apart [ours]
-    syncnet_patience: int = 2_000_000  # samples without learning after which training says what to check [ours]
+    syncnet_patience: int = 400_000  # samples without learning, or a quarter of all, until training says so [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
     syncnet_eval_min_gap: int = 2  # frames between face and speech from which a pair is evaluated as off sync [ours]
-    syncnet_eval_clips: int = 2000  # val clips of an evaluation, at most: drawn once, with the seed [ours]
+    syncnet_eval_clips: int = 2000  # val clips of an evaluation, at most, the same ones always; 0 = all [ours]
     syncnet_eval_windows: int = 64  # consecutive windows of each val clip per evaluation, at most [ours]
 
     # --- train_wav2lip.py: generator and visual quality discriminator -----------------------------------------------
@@ -221,13 +221,13 @@ RANGES = {
     "disc_wt": (0, 1),
     "sync_gate": (0, INF),
     "sync_start_step": (0, INF),
+    "syncnet_eval_clips": (0, INF),
     "disc_start_step": (0, INF),
     "seed": (0, INF),
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "
     "syncnet_min_gap syncnet_eval_min_gap syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_windows "
-    "syncnet_eval_clips "
     "syncnet_eval_interval syncnet_checkpoint_interval batch_size initial_learning_rate disc_initial_learning_rate "
     "nsteps eval_windows eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
     "preprocess_workers keep_checkpoints accumulate guard_steps"
@@ -249,6 +249,7 @@ PRESETS = {
         syncnet_warmup_steps=0,
         syncnet_decay="none",
         syncnet_nsteps=700_000,
+        syncnet_patience=2_000_000,
         syncnet_min_gap=1,
         syncnet_mel_cut="nearest",
         reference_min_gap=1,

@@ -112,9 +112,10 @@ def parse_args(argv):
 
 
 def truth(text: str) -> bool:
-    if text not in ("True", "False"):
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return text == "True"
+    return words[text.lower()]
 
 
 def add_sides(group, flag: str, default: tuple[int, int, int, int], help: str) -> None:

@@ -46,8 +46,7 @@ def main(argv=None):
 
     # data: anything unusable ends the run here
     train = open_corpus(args, "train", hp, widest_gap(hp))
-    val = open_corpus(args, "val", hp, hp.syncnet_eval_min_gap)
-    val = val.sample(hp.syncnet_eval_clips, hp.seed)
+    val = open_measured(args, "val", hp)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
 
     # network, optimiser, and where to begin
@@ -110,11 +109,7 @@ def evaluate(args, hp: HParams) -> None:
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
     hp = dataclasses.replace(script.cut_as_learnt(path, hp), img_size=expert.img_size)
-    corpus = open_corpus(args, args.split, hp, hp.syncnet_eval_min_gap)
-    measured = corpus.sample(hp.syncnet_eval_clips, hp.seed)
-    if len(measured) < len(corpus):
-        print(f"{args.split}: {len(measured)} of its {len(corpus)} clips are measured (syncnet_eval_clips)")
-    corpus = measured
+    corpus = open_measured(args, args.split, hp)
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, expert.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
@@ -128,6 +123,15 @@ def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:
     corpus = open_split(args.data_root, args.filelists, split, hp, "expert", span=min_gap)
     script.describe(split, corpus)
     return corpus
+
+
+def open_measured(args, split: str, hp: HParams) -> Corpus:
+    """What the expert is measured on: the same clips whatever the seed, so that runs can be compared."""
+    corpus = open_corpus(args, split, hp, hp.syncnet_eval_min_gap)
+    measured = corpus.sample(hp.syncnet_eval_clips, seed=0)
+    if len(measured) < len(corpus):
+        print(f"{split}: {len(measured)} of its {len(corpus)} clips are measured (syncnet_eval_clips)")
+    return measured
 
 
 def parse_args(argv):

@@ -51,8 +51,8 @@ def wav2lip_steps(make_recipe: Callable, hp: HParams, device: torch.device) -> t
     """The step of our recipe and the original's, which have given the same losses once."""
     expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T).eval().requires_grad_(False)
     recipe = make_recipe(hp, expert, device)
-    generator, discriminator = (copy.deepcopy(recipe.networks.get(n)) for n in ("generator", "visual_discriminator"))
-    original = OriginalWav2LipStep(generator, copy.deepcopy(recipe.expert.network), discriminator, hp)
+    generator, discriminator = (as_original(recipe.networks.get(n)) for n in ("generator", "visual_discriminator"))
+    original = OriginalWav2LipStep(generator, as_original(recipe.expert.network), discriminator, hp)
     batch = {
         "target": random_faces(hp),
         "reference": random_faces(hp),
@@ -84,7 +84,7 @@ def multiway_expert_steps(hp: HParams, device: torch.device) -> tuple[Step, Step
 
 def expert_steps(recipe, hp: HParams, device: torch.device, nearby: int = 0) -> tuple[Step, Step]:
     """nearby: more speech windows for each face."""
-    original = OriginalExpertStep(copy.deepcopy(recipe.expert.network), hp)
+    original = OriginalExpertStep(as_original(recipe.expert.network), hp)
     window = torch.arange(hp.batch_size)
     batch = {
         "faces": random_faces(hp),
@@ -98,6 +98,11 @@ def expert_steps(recipe, hp: HParams, device: torch.device, nearby: int = 0) -> 
         batch["nearby_start"] = batch["start"][:, None] + 3 * torch.arange(1, 1 + nearby)
     floats = expert_faces(to_float(batch["faces"])), batch["mel"][:, None], batch["in_sync"][:, None]
     return our_step(recipe, batch, device), original_step(original, floats, device)
+
+
+def as_original(network: torch.nn.Module | None) -> torch.nn.Module | None:
+    """The same weights in torch's usual layout: ours are channels_last, and a copy would stay so."""
+    return network and copy.deepcopy(network).to(memory_format=torch.contiguous_format)
 
 
 def our_step(recipe, batch: dict, device: torch.device) -> Step:

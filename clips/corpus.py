@@ -45,8 +45,8 @@ class Corpus:
         return Clip(path)
 
     def sample(self, count: int, seed: int) -> "Corpus":
-        """At most `count` of its clips, which depend on the seed only, in order."""
-        if len(self) <= count:
+        """At most `count` of its clips, which depend on the seed only, in order; all for a count of 0."""
+        if not count or len(self) <= count:
             return self
         chosen = sorted(np.random.default_rng(seed).choice(len(self), count, replace=False))
         names, windows, late = (

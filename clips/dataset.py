@@ -15,8 +15,9 @@ from clips.index import Alignment
 from clips.sampling import ExpertDraw, GeneratorDraw
 from errors import UserError
 
-# Open clips a worker keeps at hand: each holds a memory map and its mel, some 100 KB for a clip of five seconds.
-OPEN_CLIPS = 256
+# Open clips a worker keeps at hand: each holds its mel, some 100 KB for a clip of five seconds, and an open file, of
+# which a process has 1024 at most, 256 on a Mac.
+OPEN_CLIPS = 100
 
 
 class WindowDataset(torch.utils.data.Dataset):

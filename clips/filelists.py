@@ -22,6 +22,8 @@ def read(folder: Path, split: str) -> list[str]:
             f"{path} is missing: run preprocess.py, which writes it, or name its folder with --filelists"
         ) from None
     if not names and split != "test":
+        if split == "train":
+            raise UserError(f"{path} names no clip: lower val_share and test_share in hparams.py, or add videos")
         raise UserError(
             f"{path} names no clip: with one identity (first folder of the data root) none can be held out, so add "
             f"others, or put the files straight into the data root, each an identity then; or raise {split}_share in "

@@ -99,7 +99,7 @@ class Alignment:
 
 def runs_of(usable, anew_at: Collection[int] = ()) -> Ranges:
     """Ranges of consecutive true values; a new one begins at each of anew_at."""
-    runs, start = [], None
+    runs, start, anew_at = [], None, set(anew_at)
     for i, ok in enumerate([*usable, False]):
         if start is not None and (not ok or i in anew_at):
             runs.append((start, i))

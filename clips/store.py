@@ -4,14 +4,14 @@
     <root>/<id>/<clip>.mov        any player opens it; every frame a JPEG of store_size x store_size
     <root>/<id>/<clip>.npz        what training needs at hand: mel, byte offset and size of each JPEG, boxes, status
 
-The JPEGs lie whole in the MOV, so a random frame costs one slice of a memory map and one JPEG decode, and a
+The JPEGs lie whole in the MOV, so a random frame costs one read at its place and one JPEG decode, and a
 corpus has two files a clip instead of hundreds. Sound is lossless and frames are encoded once: re-encoding both
 leaves traces of the start time that let an expert cheat (Iashin et al. 2022, arXiv 2210.07055).
 """
 
 import json
-import mmap
 import os
+import weakref
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -155,19 +155,24 @@ class Clip:
             raise self._broken(error) from error
 
     @cached_property
-    def _map(self) -> mmap.mmap:
+    def _file(self) -> int:
+        """Descriptor of the open MOV: one that is replaced meanwhile is read on as it was, like the sidecar."""
         try:
-            with open(_with_suffix(self.path, ".mov"), "rb") as file:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+            descriptor = os.open(_with_suffix(self.path, ".mov"), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
             raise self._broken(error) from error
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
     def _decode(self, index: int) -> np.ndarray:
         offset, size = int(self._sidecar["jpeg_offset"][index]), int(self._sidecar["jpeg_size"][index])
-        jpeg = (
-            np.frombuffer(self._map, np.uint8, count=size, offset=offset) if offset + size <= len(self._map) else None
-        )
-        frame = cv2.imdecode(jpeg, cv2.IMREAD_COLOR) if jpeg is not None else None
+        try:
+            jpeg = _read_at(self._file, offset, size)
+        except OSError as error:
+            raise self._broken(error) from error
+        # the decoder would fill up what a file cut short lacks
+        whole = len(jpeg) == size > 0
+        frame = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if whole else None
         if frame is None:
             raise self._broken(f"frame {index} does not decode")
         return frame
@@ -184,6 +189,14 @@ def _jpeg_places(path: Path) -> tuple[np.ndarray, np.ndarray]:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     offsets, sizes = zip(*places, strict=True)
     return np.array(offsets, np.int64), np.array(sizes, np.int32)
+
+
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    # A memory map would be as fast, but the process dies of a file cut short or a disk that fails, without a word.
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows, where no forked process shares the position
+    return os.read(descriptor, size)
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:

@@ -169,8 +169,8 @@ def calibration_error(mean_gap: np.ndarray) -> np.ndarray:
     return abs(mean_gap).sum(axis=-1)
 
 
-def pair_counts(clips: list[EmbeddedClip], min_gap: int) -> dict[str, int]:
-    """How many clips, windows and off-sync pairs of the same clip the metrics are made of."""
+def pair_counts(clips: list[EmbeddedClip], min_gap: int, seed: int) -> dict[str, int]:
+    """How many clips, windows, pairs off sync and displaced windows the metrics are made of."""
 
     def pairs_apart(gap: int) -> int:
         return sum(int((abs(clip.shift) >= gap).sum()) for clip in clips)
@@ -180,19 +180,29 @@ def pair_counts(clips: list[EmbeddedClip], min_gap: int) -> dict[str, int]:
         "windows": sum(len(clip.start) for clip in clips),
         "off_sync_pairs": pairs_apart(min_gap),
         "far_pairs": pairs_apart(FAR),
+        "other_clips_pairs": sum(
+            len(clip.start) * sum(len(other.start) for other in others)
+            for clip, others in zip(clips, _others(clips, seed), strict=True)
+        ),
+        "moved_windows": sum(len(clip.moved) for clip in clips),
     }
 
 
 def _above_other_clips(clips: list[EmbeddedClip], seed: int) -> Iterator[float]:
-    """share_above of each clip's own speech over the speech of the next OTHER_CLIPS in a circle of all clips."""
+    """share_above of each clip's own speech over the speech of its `_others`."""
+    for clip, others in zip(clips, _others(clips, seed), strict=True):
+        right = p_sync(clip.face, clip.speech).diagonal()
+        matrix = np.concatenate([np.empty((len(right), 0)), *(p_sync(clip.face, other.speech) for other in others)], 1)
+        yield share_above(right, matrix, np.ones(matrix.shape, bool))
+
+
+def _others(clips: list[EmbeddedClip], seed: int) -> Iterator[list[EmbeddedClip]]:
+    """For each clip the next OTHER_CLIPS in a circle of all."""
     # In the order of the list a clip's neighbours would be of the same person.
     circle = np.random.default_rng(seed).permutation(len(clips))
     place = np.argsort(circle)
-    for i, clip in enumerate(clips):
-        right = p_sync(clip.face, clip.speech).diagonal()
-        others = circle[(place[i] + 1 + np.arange(min(OTHER_CLIPS, len(clips) - 1))) % len(clips)]
-        matrix = np.concatenate([np.empty((len(right), 0)), *(p_sync(clip.face, clips[j].speech) for j in others)], 1)
-        yield share_above(right, matrix, np.ones(matrix.shape, bool))
+    for i in range(len(clips)):
+        yield [clips[j] for j in circle[(place[i] + 1 + np.arange(min(OTHER_CLIPS, len(clips) - 1))) % len(clips)]]
 
 
 def _share_below(scores: list[np.ndarray], others: list[np.ndarray]) -> np.ndarray:

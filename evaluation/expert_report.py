@@ -69,12 +69,14 @@ class ExpertReport:
         c = self.counts
         about = (
             f"{c['clips']} clips, {c['windows']} pairs in sync, {c['off_sync_pairs']} off sync (same clip, at least "
-            f"{self.min_gap} frames apart; {c['far_pairs']} at least {metrics.FAR}); intervals: bootstrap over clips"
+            f"{self.min_gap} frames apart; {c['far_pairs']} at least {metrics.FAR}), {c['other_clips_pairs']} with "
+            f"speech of other clips, {c['moved_windows']} moved crops; intervals: bootstrap over clips"
         )
         shown = np.isin(metrics.OFFSETS, SHOWN_OFFSETS)
         offsets = ["offset in frames", *(f"{offset:+d}" if offset else "0" for offset in metrics.OFFSETS[shown])]
-        curve = align([offsets, ["mean P_sync", *(f"{value:.3f}" for value in self.curve[shown])]])
-        return f"{align(rows)}\n{about}\n{curve}"
+        lines = {"mean P_sync": self.curve, f"{LEVEL:.0%} from": self.curve_low, "to": self.curve_high}
+        curve = [[name, *(f"{value:.3f}" for value in values[shown])] for name, values in lines.items()]
+        return f"{align(rows)}\n{about}\n{align([offsets, *curve])}"
 
     def chart(self) -> np.ndarray:
         """Mean P_sync against the offset with its interval, uint8 (H, W, 3) BGR."""
@@ -104,7 +106,7 @@ def measure_expert(
     measured = {name: _measured(values, seed) for name, values in by_clip.items()}
     measured["calibration_error"] = _measured(gaps, seed, metrics.calibration_error)
     curve = (mean_over_clips(curves), *confidence_interval(curves, seed))
-    return ExpertReport(measured, *curve, metrics.pair_counts(clips, min_gap), min_gap)
+    return ExpertReport(measured, *curve, metrics.pair_counts(clips, min_gap, seed), min_gap)
 
 
 @torch.inference_mode()

@@ -21,50 +21,63 @@ NO_BOX = np.full(4, np.nan, dtype=np.float32)
 def track_face(
     frames: Iterable[np.ndarray], detector: Detector, hp: HParams, batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The speaker's box in every frame and how it was found, as `detect_boxes` and `fill_gaps` say, with their hparams.
+    """The speaker's box in every frame and how it was found, as `follow_speaker` and `fill_gaps` say.
 
     batch_size: frames the detector gets at once; None = the hparam.
     """
-    boxes = detect_boxes(frames, detector, hp.detect_every, batch_size or hp.face_det_batch_size, hp.max_gap_frames)
-    return fill_gaps(boxes, hp.max_gap_frames, hp.detect_every)
+    seen = detect(frames, detector, hp.detect_every, batch_size or hp.face_det_batch_size)
+    gap = longest_gap(hp.max_gap_frames, hp.detect_every)
+    boxes, cut_away = follow_speaker(seen, gap)
+    return fill_gaps(boxes, gap, cut_away)
 
 
-def detect_boxes(
-    frames: Iterable[np.ndarray],
-    detector: Detector,
-    every: int = 1,
-    batch_size: int = HParams.face_det_batch_size,
-    max_gap: int = HParams.max_gap_frames,
-) -> np.ndarray:
-    """The speaker's box in every `every`-th frame and the last one: float32 (N, 4).
+def longest_gap(max_gap: int, every: int) -> int:
+    """Frames without a box that are filled: those asked for, and those that were not looked at."""
+    return max(max_gap, every - 1)
 
-    Rows of frames not looked at, or without the speaker, are NaN. With several faces in a frame it is the one that
-    overlaps the box found before, or else the best-scoring one; while the speaker is away no longer than `fill_gaps`
-    would bridge, nobody. Frames are taken one at a time and at most `batch_size` kept.
+
+def detect(
+    frames: Iterable[np.ndarray], detector: Detector, every: int, batch_size: int
+) -> list[tuple[int, np.ndarray]]:
+    """(number, boxes of all faces (n, 4), the best first) of every `every`-th frame and the last one.
+
+    Frames are taken one at a time and at most `batch_size` kept.
     """
-    seen = []  # (number of the frame, boxes in it)
+    seen = []
     looked_at = every_nth_and_last(frames, every)
     while batch := list(islice(looked_at, batch_size)):
         numbers, images = zip(*batch, strict=True)
         seen += zip(numbers, (found.boxes for found in detector.detect(images)), strict=True)
-    boxes = np.tile(NO_BOX, (seen[-1][0] + 1 if seen else 0, 1))
-    for number, box in speaker(seen, longest_gap(max_gap, every)):
-        boxes[number] = box
-    return boxes
+    return seen
 
 
-def speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, box) of the frames that show the speaker; seen, gap: boxes by frame, frames, see `detect_boxes`."""
-    last, latest = 0, None
+def follow_speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """The speaker's box in the frames of `detect`: float32 (N, 4), NaN in others; and which show another scene (N,).
+
+    With several faces in a frame the speaker is the one that overlaps the box found before, or else the best-scoring
+    one. Who is away for no more than `gap` frames, or until the end, stays the speaker, and nobody takes the place
+    meanwhile: missed, if the others are those that were beside the speaker before, else cut away from.
+    """
+    frames = seen[-1][0] + 1 if seen else 0
+    boxes, cut_away = np.tile(NO_BOX, (frames, 1)), np.zeros(frames, bool)
+    last, latest, company = 0, None, None
     for i, (number, candidates) in enumerate(seen):
         box = same_face(candidates, latest)
         if box is None and len(candidates):
-            soon = takewhile(lambda later, last=last: later[0] - last - 1 <= gap, seen[i + 1 : i + gap + 2])
-            if latest is None or all(same_face(later, latest) is None for _, later in soon):
+            if latest is None or is_gone(latest, seen[i:], last + gap + 1):
                 box = candidates[0]
+            else:
+                cut_away[number] = any(same_face(company, other) is None for other in candidates)
         if box is not None:
-            last, latest = number, box
-            yield number, box
+            last, latest, company = number, box, candidates
+            boxes[number] = box
+    return boxes, cut_away
+
+
+def is_gone(box: np.ndarray, seen: list[tuple[int, np.ndarray]], until: int) -> bool:
+    """Whether no frame of `seen` up to number `until`, where there are as many, shows the face of that box."""
+    soon = takewhile(lambda each: each[0] <= until, seen)
+    return seen[-1][0] >= until and all(same_face(candidates, box) is None for _, candidates in soon)
 
 
 def every_nth_and_last(frames: Iterable[np.ndarray], every: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -88,11 +101,6 @@ def same_face(candidates: np.ndarray, box: np.ndarray | None) -> np.ndarray | No
     return candidates[overlaps.argmax()] if overlaps.max() > SAME_FACE_OVERLAP else None
 
 
-def longest_gap(max_gap: int, every: int) -> int:
-    """Frames without a box that are filled: those asked for, and those that were not looked at."""
-    return max(max_gap, every - 1)
-
-
 def jumps(boxes: np.ndarray) -> list[int]:
     """Frames whose box, of boxes (N, 4), is of another place than that of the frame before: a cut, another person."""
     has_box = ~np.isnan(boxes).any(axis=1)
@@ -100,11 +108,11 @@ def jumps(boxes: np.ndarray) -> list[int]:
     return [int(i) for i in both if overlap(boxes[i - 1 : i], boxes[i])[0] <= SAME_FACE_OVERLAP]
 
 
-def fill_gaps(boxes: np.ndarray, max_gap: int, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Fills the rows of NaN that `detect_boxes` left: boxes float32 (N, 4), status uint8 (N,) of each frame.
+def fill_gaps(boxes: np.ndarray, longest: int, cut_away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fills the rows of NaN that `follow_speaker` left: boxes float32 (N, 4), status uint8 (N,) of each frame.
 
-    A gap of at most `longest_gap` frames is filled by linear interpolation when the boxes on both sides
-    overlap, so belong to one face. Longer gaps, gaps between two faces, and those at either end stay NaN.
+    A gap of at most `longest` frames is filled by linear interpolation when the boxes on both sides overlap, so belong
+    to one face, and none of its frames is of another scene. Others, and those at either end, stay NaN.
     status: NO_FACE, DETECTED or FILLED.
     """
     boxes = boxes.copy()
@@ -112,7 +120,7 @@ def fill_gaps(boxes: np.ndarray, max_gap: int, every: int = 1) -> tuple[np.ndarr
     detected = np.flatnonzero(status == DETECTED)
     for before, after in zip(detected[:-1], detected[1:], strict=True):
         missing = after - before - 1
-        if not 0 < missing <= longest_gap(max_gap, every):
+        if not 0 < missing <= longest or cut_away[before + 1 : after].any():
             continue
         if overlap(boxes[before : before + 1], boxes[after]) > SAME_FACE_OVERLAP:
             share = np.arange(1, missing + 1)[:, None] / (missing + 1)

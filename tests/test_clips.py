@@ -2,6 +2,7 @@
 but (seed, epoch, index), and unusable data is named before training starts."""
 
 import dataclasses
+import os
 import pickle
 from collections import Counter
 from itertools import islice
@@ -116,6 +117,24 @@ def test_a_damaged_clip_is_named(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="a: stored clip is damaged"):
         Clip(tmp_path / "a").read(0, 5)
+
+
+def test_a_clip_cut_short_after_it_was_opened_is_named(tmp_path):
+    write_clip(tmp_path, "a", 10, np.random.default_rng(1))
+    clip = Clip(tmp_path / "a")
+    clip.read(0, 10)
+    os.truncate(tmp_path / "a.mov", 3000)
+    with pytest.raises(UserError, match="a: stored clip is damaged"):
+        clip.read(0, 10)
+
+
+def test_a_clip_that_is_replaced_is_read_on_as_it_was(tmp_path):
+    write_clip(tmp_path, "a", 10, np.random.default_rng(1))
+    clip = Clip(tmp_path / "a")
+    before = clip.read(0, 10)
+    write_clip(tmp_path, "a", 10, np.random.default_rng(2))
+    assert np.array_equal(clip.read(0, 10), before)
+    assert not np.array_equal(Clip(tmp_path / "a").read(0, 10), before)
 
 
 def test_a_manifest_survives_a_torn_last_line(tmp_path):

@@ -15,6 +15,7 @@ from evaluation import sync_scores
 from evaluation.bootstrap import confidence_interval, mean_over_clips
 from evaluation.expert_metrics import (
     OFFSETS,
+    OTHER_CLIPS,
     EmbeddedClip,
     calibration_error,
     calibration_gap,
@@ -22,7 +23,7 @@ from evaluation.expert_metrics import (
     pair_counts,
     values_by_clip,
 )
-from evaluation.expert_report import ROWS, SHOWN_OFFSETS, displaced, embed_clips, measure_expert
+from evaluation.expert_report import MOVED_EVERY, ROWS, SHOWN_OFFSETS, displaced, embed_clips, measure_expert
 from hparams import HParams
 from models import SyncNetExpert
 from training.data import evaluation_batches
@@ -110,7 +111,16 @@ def test_the_metrics_of_three_windows_by_hand():
     assert np.isnan(values["other_clips_accuracy"])
     assert values["curve"][13:18] == pytest.approx([0.28, 0, 2.56 / 3, 0, 0.8])  # offset +2: face 2 with speech 0
     assert np.isnan(np.delete(values["curve"], range(13, 18))).all()
-    assert pair_counts([clip], MIN_GAP) == {"clips": 1, "windows": 3, "off_sync_pairs": 2, "far_pairs": 0}
+    assert pair_counts([clip], MIN_GAP, 0) == {
+        "clips": 1,
+        "windows": 3,
+        "off_sync_pairs": 2,
+        "far_pairs": 0,
+        "other_clips_pairs": 0,
+        "moved_windows": 1,
+    }
+    counts = pair_counts([clip, clip], MIN_GAP, 0)
+    assert counts["other_clips_pairs"] == 2 * 3 * 3
 
 
 def test_loss_accuracies_and_curve_equal_a_loop_over_all_pairs():
@@ -259,7 +269,8 @@ def test_the_report_is_the_same_for_any_batch_size(store, expert):
         ), name
     assert small.curve == pytest.approx(large.curve, abs=1e-5)
     off_sync_pairs = {"off_sync_pairs": 8 * (24 * 24 - 70), "far_pairs": 8 * 19 * 20}
-    assert small.counts == large.counts == {"clips": 8, "windows": 8 * 24} | off_sync_pairs
+    others = {"other_clips_pairs": 8 * 24 * 24 * min(OTHER_CLIPS, 7), "moved_windows": 8 * 24 // MOVED_EVERY}
+    assert small.counts == large.counts == {"clips": 8, "windows": 8 * 24} | off_sync_pairs | others
 
 
 def test_windows_come_together_by_clip_whatever_their_order(store, expert):
@@ -296,11 +307,14 @@ def test_an_untrained_expert_is_reported_as_knowing_nothing(store, expert):
     low, high = report.metrics["accuracy"].low, report.metrics["accuracy"].high
     assert low <= 0.5 <= high or report.metrics["accuracy"].value == pytest.approx(0.5, abs=0.05)
     lines = report.table().splitlines()
-    assert len(lines) == len(ROWS) + 4
-    counted = "8 clips, 192 pairs in sync, 4048 off sync (same clip, at least 2 frames apart; 3040 at least 5)"
-    assert counted in lines[-3]
-    assert lines[-2].split()[3:] == [f"{offset:+d}" if offset else "0" for offset in SHOWN_OFFSETS]
-    assert float(lines[-1].split()[2 + SHOWN_OFFSETS.index(0)]) == pytest.approx(report.curve[15], abs=6e-4)
+    assert len(lines) == len(ROWS) + 6
+    counted = "8 clips, 192 pairs in sync, 4048 off sync (same clip, at least 2 frames apart; 3040 at least 5), "
+    counted += f"{8 * 24 * 24 * OTHER_CLIPS} with speech of other clips, 24 moved crops"
+    assert counted in lines[-5]
+    assert lines[-4].split()[3:] == [f"{offset:+d}" if offset else "0" for offset in SHOWN_OFFSETS]
+    for line, curve in zip(lines[-3:], (report.curve, report.curve_low, report.curve_high), strict=True):
+        at_zero = line.split()[-len(SHOWN_OFFSETS) :][SHOWN_OFFSETS.index(0)]
+        assert float(at_zero) == pytest.approx(curve[15], abs=6e-4)
     assert report.values().keys() == {name for name, _, _ in ROWS}
     chart = report.chart()
     assert chart.dtype == np.uint8

@@ -28,9 +28,10 @@ from faces import (
     pad_boxes,
     paste_face,
     smooth_boxes,
+    track_face,
 )
-from faces.track import detect_boxes, fill_gaps
-from hparams import CHOICES
+from faces.track import detect, fill_gaps, follow_speaker, longest_gap
+from hparams import CHOICES, HParams
 
 NAN_BOX = [np.nan] * 4
 
@@ -299,6 +300,10 @@ def test_detections_are_ordered_by_score():
     assert found.scores == pytest.approx([200 / 255, 100 / 255])
 
 
+def detect_boxes(frames, detector, every=1, batch_size=16, max_gap=0):
+    return follow_speaker(detect(frames, detector, every, batch_size), longest_gap(max_gap, every))[0]
+
+
 def test_every_nth_frame_and_the_last_are_looked_at():
     frames = [draw((200, (i, 0, i + 20, 20))) for i in range(6)]
     boxes = detect_boxes(iter(frames), Detector(find_grey_rectangles), every=4)
@@ -344,6 +349,25 @@ def test_another_person_is_not_followed_while_the_speaker_is_missed_for_a_moment
     np.testing.assert_array_equal(every_other[::2], np.array([A, NAN_BOX, A], np.float32))
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_gap_in_which_only_another_scene_is_seen_is_not_filled(every):
+    speaker, with_company, elsewhere = draw((200, A)), draw((200, A), (100, B)), draw((100, B))
+    hp = HParams(detect_every=every, max_gap_frames=5)
+    find = Detector(find_grey_rectangles)
+    _, status = track_face([speaker] * 4 + [elsewhere] * 4 + [speaker] * 4, find, hp)
+    assert (status[4:8] == NO_FACE).all()
+    # B was beside A, who is missed
+    _, status = track_face([with_company] * 4 + [elsewhere] * 4 + [speaker] * 4, find, hp)
+    assert NO_FACE not in status
+
+
+def test_who_is_away_until_the_end_stays_the_speaker_for_as_long_as_a_gap():
+    both, only_b = draw((200, A), (100, B)), draw((100, B))
+    find = Detector(find_grey_rectangles)
+    assert np.isnan(detect_boxes([both] * 4 + [only_b] * 3, find, max_gap=3)[4:]).all()
+    assert detect_boxes([both] * 4 + [only_b] * 4, find, max_gap=3)[4:].tolist() == [list(B)] * 4
+
+
 def test_a_box_that_leaps_to_another_place_is_a_jump():
     boxes = np.array([A, A_MOVED, B, B, NAN_BOX, A], np.float32)
     assert jumps(boxes) == [2]
@@ -376,9 +400,13 @@ def with_gaps(*rows):
     return np.array([NAN_BOX if row is None else row for row in rows], np.float32)
 
 
+def fill(boxes, longest):
+    return fill_gaps(boxes, longest, np.zeros(len(boxes), bool))
+
+
 def test_a_gap_is_filled_linearly_and_marked():
     boxes = with_gaps((0, 0, 40, 40), None, None, None, (8, 4, 48, 52))
-    filled, status = fill_gaps(boxes, max_gap=3)
+    filled, status = fill(boxes, 3)
     assert filled.tolist() == [[0, 0, 40, 40], [2, 1, 42, 43], [4, 2, 44, 46], [6, 3, 46, 49], [8, 4, 48, 52]]
     assert status.tolist() == [DETECTED, FILLED, FILLED, FILLED, DETECTED]
     assert filled.dtype == np.float32 and status.dtype == np.uint8
@@ -387,19 +415,19 @@ def test_a_gap_is_filled_linearly_and_marked():
 
 def test_a_gap_longer_than_allowed_stays_empty():
     boxes = with_gaps((0, 0, 40, 40), None, None, (4, 0, 44, 40))
-    filled, status = fill_gaps(boxes, max_gap=1)
+    filled, status = fill(boxes, 1)
     np.testing.assert_array_equal(filled, boxes)
     assert status.tolist() == [DETECTED, NO_FACE, NO_FACE, DETECTED]
 
 
 def test_frames_that_were_not_looked_at_are_filled_whatever_max_gap():
     boxes = with_gaps((0, 0, 40, 40), None, None, (3, 0, 43, 40), None, None, None, (3, 0, 43, 40))
-    _, status = fill_gaps(boxes, max_gap=0, every=3)
+    _, status = fill(boxes, longest_gap(0, every=3))
     assert status.tolist() == [DETECTED, FILLED, FILLED, DETECTED, NO_FACE, NO_FACE, NO_FACE, DETECTED]
 
 
 def test_a_gap_between_two_different_faces_stays_empty():
-    _, status = fill_gaps(with_gaps(A, None, B), max_gap=5)
+    _, status = fill(with_gaps(A, None, B), 5)
     assert status.tolist() == [DETECTED, NO_FACE, DETECTED]
 
 
@@ -409,14 +437,14 @@ def test_a_gap_between_two_different_faces_stays_empty():
     [(53, FILLED), (54, NO_FACE)],
 )
 def test_two_boxes_are_one_face_when_they_share_more_than_0_3_of_their_union(shift, status_between):
-    _, status = fill_gaps(with_gaps((0, 0, 100, 100), None, (shift, 0, 100 + shift, 100)), max_gap=1)
+    _, status = fill(with_gaps((0, 0, 100, 100), None, (shift, 0, 100 + shift, 100)), 1)
     assert status[1] == status_between
 
 
 def test_the_ends_of_a_video_are_not_extrapolated():
-    _, status = fill_gaps(with_gaps(None, A, A, None), max_gap=5)
+    _, status = fill(with_gaps(None, A, A, None), 5)
     assert status.tolist() == [NO_FACE, DETECTED, DETECTED, NO_FACE]
-    assert fill_gaps(np.empty((0, 4), np.float32), max_gap=5)[1].shape == (0,)
+    assert fill(np.empty((0, 4), np.float32), 5)[1].shape == (0,)
 
 
 # --- smoothing and padding --------------------------------------------------------------------------------------------

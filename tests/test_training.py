@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -770,7 +771,7 @@ def test_a_bug_in_a_worker_is_not_taken_for_its_death(tmp_path):
         run_line(Line(), tmp_path, 20, batches=loader)
 
 
-def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
+def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path, capsys):
     def fail():
         raise UserError("id1/clip7: stored clip is damaged: preprocess it again")
 
@@ -779,6 +780,27 @@ def test_a_clip_that_turns_unreadable_ends_the_run_with_its_name(tmp_path):
         run_line(Line(), tmp_path, 20, batches=loader)
     assert str(refusal.value) == "id1/clip7: stored clip is damaged: preprocess it again"
     assert max(checkpoint.found_in(tmp_path)) == 10  # the steps before it, also those since the last one that was due
+    assert f"what was learnt is kept in {tmp_path}/checkpoint_step000000010.pth" in capsys.readouterr().out
+
+
+def test_the_loader_is_gone_before_what_was_learnt_is_saved(tmp_path, monkeypatch):
+    def fail():
+        raise ValueError("a file is not what it was")
+
+    loader = torch.utils.data.DataLoader(Failing(fail), batch_size=1, num_workers=1)
+    iterators, alive = weakref.WeakSet(), []
+
+    class Watched:
+        def __iter__(self):
+            iterators.add(iterator := iter(loader))
+            return iterator
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args: (alive.append(len(iterators)), save(*args)))
+    with pytest.raises(ValueError, match="a file is not what it was"):
+        run_line(Line(), tmp_path, 20, batches=Watched())
+    assert max(checkpoint.found_in(tmp_path)) == 10
+    assert alive[0] == 1 and alive[-1] == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

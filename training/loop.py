@@ -78,16 +78,17 @@ def train(
     show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. A batch that cannot
-    be read, in any process, ends training with a checkpoint too, and with its own error in that process.
+    be read, in any process, ends training with a checkpoint too, and with its error in all of them.
     """
     step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
-    batch = unreadable = None
+    batch = unreadable = kept = None
     with in_one_line(), StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             waiting_since = time.perf_counter()
             if step < last_step:
                 batch, unreadable = batch_or_error(batches)
             if unreadable:
+                forget_variables(unreadable)
                 del batches
             waited = time.perf_counter() - waiting_since
             # upkeep first, so that the last step needs no special copy; a resumed step had its upkeep before
@@ -104,14 +105,14 @@ def train(
                     if step and (_due(step, intervals.checkpoint) or is_last):
                         # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
                         recipe.owes_evaluation = True
-                        checkpoints.save(step)
+                        kept = checkpoints.save(step)
                         recipe.owes_evaluation = False
                     evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
                     said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
                     bar.write(f"step {step}: {', '.join(said)}")
                 # before what is only looked at, so that a failure there loses nothing
                 if step and (_due(step, intervals.checkpoint) or is_last):
-                    checkpoints.save(step)
+                    kept = checkpoints.save(step)
                 if distributed.is_first() and (_due(step, intervals.samples) or step >= last_step):
                     monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
                     if show and intervals.samples:
@@ -132,9 +133,13 @@ def train(
             bar.update()
         monitor.flush(step)
         # Nobody leaves while the first process writes: a launcher ends the others soon after one has failed.
-        distributed.of_any(False)
+        reasons = distributed.everyones([str(unreadable)] if unreadable else [])
+        if reasons and kept:
+            bar.write(f"a batch cannot be read; what was learnt is kept in {kept}")
         if unreadable:
             raise unreadable
+        if reasons:
+            raise UserError(reasons[0])
     if stopping:
         raise KeyboardInterrupt
     return evaluation
@@ -148,6 +153,7 @@ def evaluate(recipe, batches: Iterable[dict], checkpoints: Checkpoints, monitor:
     recipe.load_state_dict(distributed.from_first(recipe.state_dict()))
     monitor.scalars(evaluation.values | evaluation.details, step)
     monitor.images(evaluation.images, step)
+    monitor.text("val", evaluation.summary, step)
     for name in recipe.best_of(evaluation.values):
         checkpoints.save_best(step, name)
     return evaluation
@@ -209,14 +215,18 @@ def batch_or_error(batches) -> tuple[dict | None, Exception | None]:
     """The next batch, or why there is none: the weights are good until then, and all processes are to keep them."""
     try:
         return next_batch(batches), None
-    except (UserError, RuntimeError) as error:
-        # The error holds on to the loader, and torch reports a dead worker anew, into whatever is going on, as long as
-        # its loader is there.
-        each = error
-        while each:
-            traceback.clear_frames(each.__traceback__)
-            each = each.__context__
+    except Exception as error:  # whatever a library makes of a file that is damaged
         return None, error
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Lets go what the functions that an error came through hold, such as the loader.
+
+    As long as a loader is there, torch reports a dead worker anew, into whatever is going on.
+    """
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 @contextmanager

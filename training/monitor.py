@@ -1,4 +1,4 @@
-"""TensorBoard: scalars averaged between two points of the curve, and grids of images."""
+"""TensorBoard: scalars averaged between two points of the curve, grids of images, and tables."""
 
 from pathlib import Path
 
@@ -39,6 +39,11 @@ class Monitor:
         if self._writer:
             for name, image in images.items():
                 self._writer.add_image(name, image[..., ::-1].copy(), step, dataformats="HWC")
+
+    def text(self, name: str, table: str, step: int) -> None:
+        """A table as it is printed, for the tab of texts."""
+        if self._writer and table:
+            self._writer.add_text(name, f"```\n{table}\n```", step)
 
     def close(self) -> None:
         if self._writer:

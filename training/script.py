@@ -54,7 +54,8 @@ def begin(args, hp: hparams.HParams) -> torch.device:
         keep_freed_memory()
     distributed.join(device)
     if not distributed.is_first():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the end): one process talks; errors go to stderr
+        # Until the end: one process talks; errors go to stderr.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     folder = Path(args.checkpoint_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if not args.resume and checkpoint.found_in(folder):

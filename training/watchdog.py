@@ -11,6 +11,8 @@ from hparams import HParams
 from training import distributed
 
 LEARNS = 0.01  # nats below chance that count as learning; the mean over a period scatters by far less
+PERIODS = 4  # at least, in a run of known length
+SHORTEST = 100_000  # samples in which little data is not learnt either, and that is no fault of theirs
 
 
 class ChanceWatchdog:
@@ -46,7 +48,9 @@ class ChanceWatchdog:
 def expert_watchdog(hp: HParams, first_step: int) -> ChanceWatchdog:
     share = hp.syncnet_positive_share if hp.syncnet_loss == "bce" else 0.5
     samples_per_step = hp.syncnet_batch_size * distributed.ranks()
-    return ChanceWatchdog("loss/bce", entropy(share), hp.syncnet_patience, samples_per_step, first_step)
+    quarter = hp.syncnet_nsteps * samples_per_step // PERIODS
+    patience = min(hp.syncnet_patience, max(SHORTEST, quarter))
+    return ChanceWatchdog("loss/bce", entropy(share), patience, samples_per_step, first_step)
 
 
 def entropy(share: float) -> float:

@@ -13,7 +13,8 @@ BILINEAR, FULL_CHROMA, ACCURATE_ROUNDING = 0x2, 0x2000, 0x40000
 BT709 = 1  # code of BT.709 for matrix, primaries and transfer in the stream's header (ITU-T H.273)
 LIMITED_RANGE = 1  # luma 16..235, what players expect of video
 UNSPECIFIED = 2  # of a matrix
-HD_LINES = 720  # from this height on, players take a video that names no matrix for BT.709
+# px: players take a video that names no matrix for BT.709 from the one on, or above the other
+HD_LONGER, SD_SHORTER = 1280, 576
 HDR_TRANSFERS = (16, 18)  # PQ, HLG
 
 
@@ -26,7 +27,8 @@ def to_bgr(
     width, height: px to stretch it to; None = its own.
     """
     flags = BILINEAR | ACCURATE_ROUNDING | FULL_CHROMA
-    is_hd = frame.colorspace == UNSPECIFIED and min(frame.width, frame.height) >= HD_LINES
+    longer, shorter = max(frame.width, frame.height), min(frame.width, frame.height)
+    is_hd = frame.colorspace == UNSPECIFIED and (longer >= HD_LONGER or shorter > SD_SHORTER)
     matrix = {"src_colorspace": "ITU709"} if is_hd else {}
     return reformatter.reformat(frame, width, height, format="bgr24", interpolation=flags, **matrix).to_ndarray()
 

@@ -9,6 +9,7 @@ from av.video.reformatter import VideoReformatter
 from video.colour import to_bgr
 from video.frames import video_stream
 from video.media import IMAGE_SUFFIXES, MediaError, counted, decode, local_url, open_media, refuse_no_file
+from video.orientation import Orientation
 
 
 def is_image(path) -> bool:
@@ -21,17 +22,21 @@ def is_image(path) -> bool:
 
 
 def read_image(path) -> np.ndarray:
-    """uint8 (H, W, 3) BGR, turned upright by its EXIF orientation; transparency is dropped. Raises MediaError."""
+    """uint8 (H, W, 3) BGR, turned upright as the file says; transparency is dropped. Raises MediaError."""
     refuse_no_file(path)
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (cv2.error, OSError):  # more pixels than it takes, no permission
-        image = None
+    image = None if Path(path).suffix.lower() == ".avif" else _read_with_opencv(path)
     if image is not None:
         return image
-    # formats that OpenCV was built without
+    # formats that OpenCV was built without, or leaves lying on their side
     with open_media(path) as container:
         frame = next(decode(container, video_stream(container, path)), None)
         if frame is None:
             raise MediaError(f"{path}: the image cannot be decoded")
-        return to_bgr(frame, VideoReformatter())
+        return Orientation.of(frame).apply(to_bgr(frame, VideoReformatter()))
+
+
+def _read_with_opencv(path) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError):  # more pixels than it takes, no permission
+        return None
