@@ -12,7 +12,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from models import read_checkpoint
+from models import SyncNetExpert, read_checkpoint
+from training import distributed
 from training.checkpoint import FILE, found_in
 from training.plot import read_events
 
@@ -92,6 +93,37 @@ def test_two_processes_train_the_gan_of_one_with_twice_the_batch(store, tmp_path
     two = run("train_wav2lip.py", store, tmp_path / "two", 2, *flags, f"{GENERATOR},batch_size=2")
     assert_trained_alike(one, two)
     assert torch.is_tensor(next(iter(read_checkpoint(two / "best.pth")["networks"]["generator_ema"].values())))
+
+
+def one_step_in_double(rank: int, ranks: int, folder: Path) -> None:
+    """Of an expert that scores all pairs of six windows, shared among processes; leaves gradients and statistics."""
+    torch.set_num_threads(1)
+    if ranks > 1:
+        torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    torch.manual_seed(0)
+    expert = distributed.with_common_statistics(SyncNetExpert(96, 0.0625, 5).double())
+    faces, mel = torch.rand(6, 15, 48, 96, dtype=torch.double), torch.rand(6, 1, 80, 16, dtype=torch.double)
+    mine = slice(rank * 6 // ranks, (rank + 1) * 6 // ranks)
+    speech, face = (distributed.gather(embedding) for embedding in expert(mel[mine], faces[mine]))
+    in_sync = torch.eye(6, dtype=torch.double)
+    torch.nn.functional.mse_loss(face @ speech.T, in_sync).backward()
+    distributed.average_gradients(expert.parameters())
+    if rank == 0:
+        gradients = {name: parameter.grad for name, parameter in expert.named_parameters()}
+        torch.save(gradients | dict(expert.named_buffers()), folder / f"of_{ranks}.pt")
+    if ranks > 1:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_gradients_and_statistics_of_shared_batches_are_those_of_the_whole(tmp_path, ranks):
+    one_step_in_double(0, 1, tmp_path)
+    torch.multiprocessing.spawn(one_step_in_double, (ranks, tmp_path), ranks)
+    whole, shared = (torch.load(tmp_path / f"of_{n}.pt", weights_only=True) for n in (1, ranks))
+    assert whole.keys() == shared.keys() and any("running_var" in name for name in whole)
+    for name, value in whole.items():
+        scale = value.abs().max().item()
+        assert (value - shared[name]).abs().max() <= 1e-9 * max(scale, 1e-3), name
 
 
 def test_a_launchers_sigterm_to_all_processes_ends_the_run_with_a_checkpoint(store, tmp_path):

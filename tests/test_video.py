@@ -14,6 +14,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import PIL.features
+import PIL.Image
 import pytest
 from av.video.reformatter import VideoReformatter
 
@@ -462,6 +464,19 @@ def test_exif_orientation_turns_and_mirrors_a_photo_upright(tmp_path, orientatio
     path = tmp_path / "photo.jpg"
     path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
     image = read_image(path)
+    assert image.shape == ((64, 48, 3) if orientation > 4 else (48, 64, 3))
+    assert image[EXIF_CORNERS[orientation]].mean() > 240
+
+
+@pytest.mark.skipif(not PIL.features.check("avif"), reason="needs a Pillow that writes AVIF")
+@pytest.mark.parametrize("orientation", EXIF_CORNERS)
+def test_an_avif_photo_is_turned_and_mirrored_upright(tmp_path, orientation):
+    picture = grey(0, 48, 64)
+    picture[:16, :16] = 255
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(picture).save(tmp_path / "photo.avif", exif=exif)
+    image = read_image(tmp_path / "photo.avif")
     assert image.shape == ((64, 48, 3) if orientation > 4 else (48, 64, 3))
     assert image[EXIF_CORNERS[orientation]].mean() > 240
 

@@ -161,7 +161,8 @@ class CommonBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
-        dtype, x = x.dtype, x.float()  # under bf16, too, statistics are taken in fp32
+        dtype = x.dtype
+        x = x.to(torch.promote_types(dtype, torch.float32))  # under bf16, too, statistics are taken in fp32
         count = x.numel() // x.shape[1] * ranks()
         mean = Sum.apply(x.sum(dim=(0, 2, 3))) / count
         centred = x - mean[:, None, None]
