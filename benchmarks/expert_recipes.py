@@ -4,7 +4,8 @@
     python -m benchmarks.expert_recipes --data_root data/real --filelists filelists/real --samples 100000 \\
         default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
 
-A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. Without --data_root it makes
+A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default; with @ and a number before the
+colon or the end it sees so many samples instead, as in faithful@60000. Without --data_root it makes
 a toy corpus harder than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a
 fifth of the identities is held out.
 Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
@@ -49,6 +50,16 @@ MARKS = {
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What is trained: a preset and hparams on top of it, for so many samples."""
+
+    name: str
+    preset: str | None
+    overrides: str
+    samples: int
+
+
+@dataclass(frozen=True)
 class Curve:
     """One quantity of one run over training: samples seen, minutes gone by (evaluations included), values."""
 
@@ -59,15 +70,15 @@ class Curve:
 
 def main(argv=None):
     args = parse_args(argv)
-    recipes = dict(recipe_of(text, args.hparams) for text in args.recipes)
+    recipes = [recipe_of(text, args) for text in args.recipes]
     out = Path(args.outdir)
     data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out, args.mumbling)
     runs = {}
     for seed in args.seeds:  # seeds outside: cut short, every recipe has been run as often
-        for name, (preset, overrides) in recipes.items():
-            folder = out / name.replace(" ", "_") / f"seed{seed}"
-            train(folder, data_root, lists, preset, overrides, seed, args)
-            runs.setdefault(name, []).append(curves_of(folder, batch_size(preset, overrides, args)))
+        for recipe in recipes:
+            folder = out / recipe.name.replace(" ", "_") / f"seed{seed}"
+            train(folder, data_root, lists, recipe, seed, args)
+            runs.setdefault(recipe.name, []).append(curves_of(folder, batch_size(recipe, args)))
     results = [summary(name, curves) for name, curves in runs.items()]
     draw(runs, out / "curves.png")
     table = markdown(results)
@@ -79,7 +90,7 @@ def main(argv=None):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help='default, a preset, or "NAME: hparams"')
+    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help='default, PRESET@SAMPLES, "NAME: hparams", …')
     parser.add_argument("--data_root", metavar="DIR", help="clip store (a toy corpus)")
     parser.add_argument("--mumbling", metavar="X", type=float, default=0.0, help="of the toy corpus (%(default)s)")
     parser.add_argument(
@@ -95,12 +106,14 @@ def parse_args(argv):
     return parser.parse_args(argv)
 
 
-def recipe_of(text: str, of_all: str) -> tuple[str, tuple[str | None, str]]:
-    """Name, and the preset and overrides it stands for, those of all recipes first."""
-    name, colon, overrides = (part.strip() for part in text.partition(":"))
-    if colon:
-        return name, (None, f"{of_all},{overrides}")
-    return name, (None if name == "default" else name, of_all)
+def recipe_of(text: str, args) -> Recipe:
+    """The recipe that an argument stands for; the hparams of all recipes come before its own."""
+    title, colon, overrides = (part.strip() for part in text.partition(":"))
+    name, at, samples = title.partition("@")
+    if at and not samples.isdecimal():
+        raise UserError(f"{text}: {samples!r} is no number of samples")
+    preset = None if colon or name == "default" else name
+    return Recipe(name, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)
 
 
 def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:
@@ -116,19 +129,19 @@ def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:
     return store, lists
 
 
-def batch_size(preset: str | None, overrides: str, args) -> int:
-    return hparams.resolve(preset, f"syncnet_batch_size={args.batch},{overrides}").syncnet_batch_size
+def batch_size(recipe: Recipe, args) -> int:
+    return hparams.resolve(recipe.preset, f"syncnet_batch_size={args.batch},{recipe.overrides}").syncnet_batch_size
 
 
-def train(folder: Path, data_root, lists, preset: str | None, overrides: str, seed: int, args) -> None:
-    per_step = batch_size(preset, overrides, args)
-    steps, every = args.samples // per_step, max(args.every // per_step, 1)
+def train(folder: Path, data_root, lists, recipe: Recipe, seed: int, args) -> None:
+    per_step = batch_size(recipe, args)
+    steps, every = recipe.samples // per_step, max(args.every // per_step, 1)
     intervals = f"syncnet_eval_interval={every},syncnet_checkpoint_interval={every}"
     settings = f"{STUDY.format(width=args.width)},syncnet_batch_size={args.batch},{intervals},seed={seed}"
-    settings += f",syncnet_nsteps={steps},{overrides}"
+    settings += f",syncnet_nsteps={steps},{recipe.overrides}"
     found = found_in(folder)
     if found:
-        hp = hparams.resolve(preset, settings)
+        hp = hparams.resolve(recipe.preset, settings)
         corpus = open_split(data_root, lists, "train", hp, "expert", span=train_syncnet.widest_gap(hp))
         refuse_other_settings(found[max(found)], hp, corpus)
     if steps in found and not read_checkpoint(found[steps])["recipe"].get("owes_evaluation"):
@@ -137,7 +150,7 @@ def train(folder: Path, data_root, lists, preset: str | None, overrides: str, se
         shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
     data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
     data += ["--resume"] if found else []
-    train_syncnet.main([*data, *(["--preset", preset] if preset else []), "--hparams", settings])
+    train_syncnet.main([*data, *(["--preset", recipe.preset] if recipe.preset else []), "--hparams", settings])
 
 
 def refuse_other_settings(path: Path, hp: hparams.HParams, corpus: Corpus) -> None:
