@@ -4,10 +4,10 @@
     python -m benchmarks.expert_recipes --data_root data/real --filelists filelists/real --samples 100000 \\
         default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
 
-A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default; with @ and a number before the
-colon or the end it sees so many samples instead, as in faithful@60000. Without --data_root it makes
-a toy corpus harder than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a
-fifth of the identities is held out.
+A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. With a number after its name,
+as in faithful@60000, it sees as many samples instead of --samples. Without --data_root it makes a toy corpus harder
+than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a fifth of the
+identities is held out.
 Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
 """
 
