@@ -47,6 +47,7 @@ def main(argv=None):
     # data: anything unusable ends the run here
     train = open_corpus(args, "train", hp, widest_gap(hp))
     val = open_measured(args, "val", hp)
+    script.warn_of_shared_clips(train, val)
     validation = EvaluationSampling(val, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
 
     # network, optimiser, and where to begin

@@ -18,7 +18,14 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from clips.settings import HEARD
 from errors import UserError, run_script
-from models import as_generators, load_expert, load_generator, load_visual_discriminator, trained_with
+from models import (
+    as_generators,
+    load_expert,
+    load_generator,
+    load_visual_discriminator,
+    read_checkpoint,
+    trained_with,
+)
 from models.vgg import VggFeatures
 from training import script
 from training.checkpoint import copy_weights
@@ -54,6 +61,7 @@ def main(argv=None):
         candidates = hp.reference_candidates if split == "train" else 1
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
+    script.warn_of_shared_clips(*(dataset.corpus for dataset in sampled[::2]))
     eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
     eval_settings |= {"seed": hp.seed} if hp.seed else {}  # which draws the windows; earlier versions did not name it
     data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
@@ -67,6 +75,8 @@ def main(argv=None):
     if args.disc_checkpoint_path:
         discriminator = load_visual_discriminator(args.disc_checkpoint_path)
         copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
+    elif args.recipe == "wav2lip_gan" and holds_discriminator(args.checkpoint_path):
+        print("note: the discriminator begins anew; to go on with its own: --disc_checkpoint_path, the same file")
     first_step = script.restore(args, recipe, hp, data, load_generator)
 
     evaluation = script.run(
@@ -86,6 +96,10 @@ def main(argv=None):
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
     print(f"generator: {args.checkpoint_dir}/best.pth")
+
+
+def holds_discriminator(path: str | None) -> bool:
+    return bool(path) and "visual_discriminator" in read_checkpoint(path).get("networks", {})
 
 
 def refuse_other_sound(expert_path: str, hp: hparams.HParams) -> None:
@@ -143,7 +157,9 @@ def parse_args(argv):
         "--syncnet_checkpoint_path", metavar="FILE", required=True, help="the expert, from train_syncnet.py or official"
     )
     networks.add_argument(
-        "--disc_checkpoint_path", metavar="FILE", help="visual quality discriminator to start from, official format"
+        "--disc_checkpoint_path",
+        metavar="FILE",
+        help="visual quality discriminator to start from: official, or a checkpoint of recipe wav2lip_gan",
     )
     networks.add_argument(
         "--vgg_checkpoint_path", metavar="FILE", help="torchvision's vgg16-397923af.pth, for perceptual_wt"
@@ -151,6 +167,8 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.disc_checkpoint_path and args.recipe != "wav2lip_gan":
         parser.error(f"--disc_checkpoint_path: recipe {args.recipe} has no discriminator")
+    if args.disc_checkpoint_path and args.resume:
+        parser.error("--disc_checkpoint_path: a resumed run goes on with its own discriminator")
     return args
 
 

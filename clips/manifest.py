@@ -4,16 +4,15 @@ The row is the commit point of a clip: files without a row are leftovers of an i
 the same source replaces an earlier one; a torn last line, from a power cut, is ignored.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from clips.index import Ranges
 from errors import UserError
+from lock import alone_in
 
 NAME = "manifest.jsonl"
 LOCK = ".lock"
@@ -63,18 +62,9 @@ def read(root: Path) -> dict[str, Row]:
     return rows
 
 
-@contextmanager
-def alone_with(root: Path) -> Iterator[None]:
+def alone_with(root: Path) -> AbstractContextManager[None]:
     """Holds the store for this process while it changes it; UserError where another holds it."""
-    path = Path(root) / LOCK
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{root}: another preprocess.py or --correct_offsets is changing it: wait for it") from None
-        except OSError:
-            pass  # a disk without locks
-        yield
+    return alone_in(root, LOCK, "another preprocess.py or --correct_offsets is changing it: wait for it")
 
 
 class ManifestWriter:

@@ -2,6 +2,7 @@
 in the checkpoint, and every way a run can end leaves a usable last checkpoint."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import TINY
 from golden_weights import golden_file, golden_state_dict
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_syncnet
 import train_wav2lip
@@ -253,6 +255,21 @@ def test_resuming_with_another_expert_or_number_of_processes_is_said(store, expe
     assert "another expert" not in said
 
 
+def test_a_run_prolonged_from_its_weights_says_where_its_discriminator_is(store, expert, gan, tmp_path, capsys):
+    weights = ["--checkpoint_path", str(gan / "best.pth"), "--recipe", "wav2lip_gan"]
+    train_generator(store, expert / "best.pth", tmp_path / "anew", 1, *weights)
+    assert "note: the discriminator begins anew" in capsys.readouterr().out
+    train_generator(
+        store, expert / "best.pth", tmp_path / "on", 1, *weights, "--disc_checkpoint_path", str(gan / "best.pth")
+    )
+    assert "note: the discriminator" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train_generator(
+            store, expert / "best.pth", tmp_path / "on", 2, "--resume", "--disc_checkpoint_path", str(gan / "best.pth")
+        )
+    assert "a resumed run goes on with its own discriminator" in capsys.readouterr().err
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
     train_expert(store, tmp_path, 4)
     path = tmp_path / checkpoint.FILE.format(4)
@@ -262,13 +279,72 @@ def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
 
 
 def test_a_new_run_does_not_overwrite_an_old_one(store, expert):
-    with pytest.raises(UserError, match="holds a run at step 4: go on with --resume"):
+    with pytest.raises(UserError, match="holds a run of an expert at step 4: go on with --resume"):
         train_expert(store, expert, 6)
+
+
+def test_a_folder_takes_one_run_at_a_time(store, tmp_path):
+    train_expert(store, tmp_path, 1)
+    best = (tmp_path / "best.pth").read_bytes()
+    with script.writing_alone(tmp_path), pytest.raises(UserError, match="another run is training in it"):
+        train_expert(store, tmp_path, 2, "--resume")
+    assert list(checkpoint.found_in(tmp_path)) == [1] and (tmp_path / "best.pth").read_bytes() == best
+    train_expert(store, tmp_path, 2, "--resume")
+
+
+def test_a_file_or_an_empty_folder_as_checkpoint_dir_is_refused_before_anything_is_read(store, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--checkpoint_dir .*file is a file"):
+        train_expert(store, tmp_path / "file", 1)
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        train_expert(store / "nowhere", tmp_path / "none", 1, "--resume")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_resumed_expert_keeps_its_loss(store, tmp_path, capsys):
+    train_expert(store, tmp_path, 1, hp=EXPERT + ",syncnet_loss=bce")
+    with pytest.raises(UserError, match="trained with syncnet_loss=bce, not multiway: give --preset and --hparams"):
+        train_expert(store, tmp_path, 2, "--resume")
+    train_expert(store, tmp_path, 2, "--resume", hp=EXPERT + ",syncnet_loss=bce,syncnet_lr=0.5")
+    said = capsys.readouterr().out
+    assert "\n  syncnet_lr: 0.001 -> 0.5\n" in said
+
+
+def test_clips_in_both_lists_are_said(store, tmp_path, capsys):
+    lists = shutil.copytree(store / "lists", tmp_path / "lists")
+    shared = (lists / "train.txt").read_text().splitlines()[0]
+    with open(lists / "val.txt", "a") as file:
+        file.write(shared + "\n")
+    data = ["--data_root", str(store), "--filelists", str(lists), "--device", "cpu"]
+    hp = EXPERT + ",syncnet_nsteps=1"
+    train_syncnet.main([*data, "--checkpoint_dir", str(tmp_path / "run"), "--hparams", hp])
+    assert f"warning: 1 clips are in train.txt and val.txt, e.g. {shared}" in capsys.readouterr().out
+
+
+def test_a_disk_without_room_for_curves_is_one_line_with_what_is_kept(store, tmp_path, monkeypatch):
+    train_expert(store, tmp_path, 1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Monitor, "flush", full)
+    last = tmp_path / checkpoint.FILE.format(1)
+    with pytest.raises(UserError, match=f"No space left on device.*the last checkpoint is {last}, --resume goes on"):
+        train_expert(store, tmp_path, 2, "--resume")
+
+
+def test_curves_show_the_learning_rate_and_hold_the_hparams(store, tmp_path):
+    train_expert(store, tmp_path, 2)
+    assert [step for _, step, _ in read_events(tmp_path)["learning_rate/expert"]] == [1, 2]
+    texts = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    shown = texts.Tensors("hparams/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "\nwidth=0.0625\n" in shown
+    assert "balanced accuracy" in texts.Tensors("val/text_summary")[0].tensor_proto.string_val[0].decode()
 
 
 def test_fine_tuning_starts_at_step_0_in_a_folder_of_its_own(store, expert, tmp_path):
     weights = ["--checkpoint_path", str(expert / "best.pth")]
-    with pytest.raises(UserError, match="holds a run at step 4"):
+    with pytest.raises(UserError, match="holds a run of an expert at step 4"):
         train_expert(store, expert, 6, *weights)
     train_expert(store, tmp_path, 1, *weights)
     assert list(checkpoint.found_in(tmp_path)) == [1]

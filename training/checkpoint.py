@@ -95,15 +95,28 @@ def newest(folder: Path) -> Path:
             return path
         except UserError as error:
             print(f"note: passed over: {error}")
-    if found_in(folder):
-        raise UserError(
-            f"{folder}: none of its checkpoints can be read: start anew in another --checkpoint_dir, from its best.pth "
-            "(--checkpoint_path) if that is whole"
-        )
+    refuse_nothing_to_resume(folder)
     raise UserError(
-        f"{folder}: no checkpoint to resume from: leave out --resume to start anew"
-        + (", in another folder, as its best.pth is to stay" if best_in(folder) else "")
+        f"{folder}: none of its checkpoints can be read: start anew in another --checkpoint_dir, from its best.pth "
+        "(--checkpoint_path) if that is whole"
     )
+
+
+def refuse_nothing_to_resume(folder: Path) -> None:
+    """UserError where the folder holds no checkpoint of a run, whole or not."""
+    if not found_in(folder):
+        raise UserError(
+            f"{folder}: no checkpoint to resume from: leave out --resume to start anew"
+            + (", in another folder, as its best.pth is to stay" if best_in(folder) else "")
+        )
+
+
+def kind_of(path: Path) -> str:
+    """What a checkpoint is of, in words."""
+    try:
+        return {"expert": "an expert", "generator": "a generator"}[read_checkpoint(path)["kind"]]
+    except (UserError, KeyError):
+        return "something unknown"
 
 
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
@@ -125,8 +138,15 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
         )
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     changed += [f"{name}: not there -> {value}" for name, value in vars(hp).items() if name not in saved["hparams"]]
+    for name in recipe.decisive:
+        if saved["hparams"].get(name) != getattr(hp, name):
+            raise UserError(
+                f"{path}: was trained with {name}={saved['hparams'].get(name)}, not {getattr(hp, name)}: give --preset "
+                "and --hparams as before, or start a new run from its weights with --checkpoint_path"
+            )
     if changed:
-        print(f"resuming with other hparams: {'; '.join(changed)}")
+        print("resuming with other hparams (to go on as before, give --preset and --hparams as before):")
+        print("".join(f"  {change}\n" for change in changed), end="")
     data = facts(saved["step"])
     if saved["data"] != data["data"]:
         before, now = saved.get("data_described", "unknown"), data["data_described"]

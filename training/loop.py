@@ -97,6 +97,7 @@ def train(
             if step > first_step or step == 0 or recipe.owes_evaluation:
                 if step > first_step and _due(step, intervals.log):
                     monitor.add(speed.take())
+                    monitor.scalars({f"learning_rate/{name}": rate for name, rate in rates_of(recipe).items()}, step)
                     means = monitor.flush(step)
                     bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
                     if watch and (said := watch(step, means)):
@@ -250,6 +251,11 @@ def in_one_line() -> Iterator[None]:
             "a loader worker died, for want of memory (in a container perhaps of /dev/shm) or as the disk it read from "
             "is gone: lower num_workers in hparams.py or look at the disk; --resume goes on from the last checkpoint"
         ) from error
+
+
+def rates_of(recipe) -> dict[str, float]:
+    """Those of the last step, by optimiser."""
+    return {name: optimizer.param_groups[0]["lr"] for name, optimizer in recipe.optimizers.items()}
 
 
 def _due(step: int, interval: int) -> bool:

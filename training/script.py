@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 import hparams
 from clips.corpus import Corpus
 from errors import UserError
+from lock import alone_in
 from models import keep_freed_memory, trained_with, usable_device
 from training import checkpoint, distributed
 from training.data import RunData
@@ -19,6 +22,8 @@ from training.guards import NonFiniteSteps
 from training.loop import Intervals, train
 from training.monitor import Monitor
 from training.schedule import rate_at
+
+LOCK = ".training"
 
 
 def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentParser:
@@ -34,7 +39,11 @@ def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentPars
     run = p.add_argument_group("run")
     run.add_argument("--checkpoint_dir", metavar="DIR", required=needs_folder, help="where checkpoints and curves go")
     start = run.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint_dir")
+    start.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in --checkpoint_dir; give --preset and --hparams as before",
+    )
     start.add_argument(
         "--checkpoint_path", metavar="FILE", help="start a new run from these weights, official or own: fine-tuning"
     )
@@ -56,21 +65,35 @@ def begin(args, hp: hparams.HParams) -> torch.device:
     if not distributed.is_first():
         # Until the end: one process talks; errors go to stderr.
         sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    folder = Path(args.checkpoint_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not args.resume and checkpoint.found_in(folder):
-        last = max(checkpoint.found_in(folder))
-        raise UserError(f"{folder} holds a run at step {last}: go on with --resume, or name another --checkpoint_dir")
-    if not args.resume and checkpoint.best_in(folder):
-        raise UserError(
-            f"{checkpoint.best_in(folder)[0]} is of an earlier run, and would be replaced: name another "
-            "--checkpoint_dir, or move it away"
-        )
+    open_folder(Path(args.checkpoint_dir), args.resume)
     if hp.compile and device.type == "cuda" and distributed.ranks() > 1:
         print("note: compile=True is for a single GPU, several train as without it")
     print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
     torch.manual_seed(hp.seed)
     return device
+
+
+def open_folder(folder: Path, resume: bool) -> None:
+    """Makes --checkpoint_dir; UserError where it holds another run, or none to resume."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--checkpoint_dir {folder} is a file: name a folder")
+    if resume:
+        if distributed.is_first():  # others may not see its files yet, on a network disk
+            checkpoint.refuse_nothing_to_resume(folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    found = checkpoint.found_in(folder)
+    if found:
+        last = max(found)
+        raise UserError(
+            f"{folder} holds a run of {checkpoint.kind_of(found[last])} at step {last}: go on with --resume, or name "
+            "another --checkpoint_dir"
+        )
+    if checkpoint.best_in(folder):
+        raise UserError(
+            f"{checkpoint.best_in(folder)[0]} is of an earlier run, and would be replaced: name another "
+            "--checkpoint_dir, or move it away"
+        )
 
 
 def describe(split: str, corpus: Corpus) -> None:
@@ -80,6 +103,16 @@ def describe(split: str, corpus: Corpus) -> None:
     if corpus.skipped:
         name, reason = next(iter(corpus.skipped.items()))
         print(f"{split}: {len(corpus.skipped)} listed clips are not used, e.g. {name}: {reason}")
+
+
+def warn_of_shared_clips(train: Corpus, val: Corpus) -> None:
+    """Says so where clips are both trained and measured on."""
+    shared = sorted(set(train.names) & set(val.names))
+    if shared:
+        print(
+            f"warning: {len(shared)} clips are in train.txt and val.txt, e.g. {shared[0]}: what is measured on them "
+            "says nothing of faces and speech that are new; take them out of one"
+        )
 
 
 def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
@@ -151,8 +184,8 @@ def run(
             f"accumulate={hp.accumulate} parts do not divide a batch of {data.batch_size}: change one in hparams.py"
         )
     folder = Path(args.checkpoint_dir)
-    monitor = Monitor(folder / "tensorboard", first_step)
-    try:
+    with writing_alone(folder), closing(Monitor(folder / "tensorboard", first_step)) as monitor:
+        monitor.text("hparams", "\n".join(f"{name}={value}" for name, value in vars(hp).items()), first_step)
         evaluation = train(
             recipe,
             batches=data.batches(hp.num_workers, first_step, device),
@@ -170,5 +203,19 @@ def run(
         )
         distributed.finished()
         return evaluation
-    finally:
-        monitor.close()
+
+
+@contextmanager
+def writing_alone(folder: Path) -> Iterator[None]:
+    """Holds the folder of a run, in the first process; a disk that takes no more is one line with what is kept."""
+    if not distributed.is_first():
+        yield
+        return
+    with alone_in(folder, LOCK, "another run is training in it: wait for it, or name another --checkpoint_dir"):
+        try:
+            yield
+        except OSError as error:
+            kept = checkpoint.found_in(folder)
+            last = f"the last checkpoint is {kept[max(kept)]}, --resume goes on from it" if kept else "nothing is kept"
+            reason = error.strerror or error
+            raise UserError(f"{error.filename or folder}: cannot be written or read ({reason}): {last}") from error

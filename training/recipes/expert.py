@@ -25,6 +25,7 @@ HEADLINE = ("val/bce", "val/accuracy", "val/pair_accuracy", "val/offset_accuracy
 
 class ExpertRecipe(Recipe):
     kind = "expert"
+    decisive = ("syncnet_loss",)
 
     def __init__(self, hp: HParams, device: torch.device):
         expert = SyncNetExpert(hp.img_size, hp.width, hp.syncnet_T)

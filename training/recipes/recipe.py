@@ -10,6 +10,8 @@ from training.learner import Learner
 class Recipe:
     """A recipe of `training.loop`; a subclass adds kind, optimise, evaluate, best_of, forget_best, samples."""
 
+    decisive: tuple[str, ...] = ()  # hparams that a run cannot change on its way
+
     def __init__(self, hp: HParams, learners: dict[str, Learner]):
         self.hp, self.steps = hp, 0
         self.is_fine_tuning = False  # begun from weights that know their work
