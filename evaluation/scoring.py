@@ -81,10 +81,16 @@ def longest_face_track(path: str | Path, fps: float, detector: Detector, hp: HPa
 
 
 def refuse_other_size(path: str | Path, faces_as_in: str | Path) -> None:
-    """UserError where boxes in pixels of the one video would lie elsewhere in the other."""
-    size, theirs = (f"{info.width}x{info.height}" for info in map(probe, (path, faces_as_in)))
-    if size != theirs:
-        raise UserError(f"{path}: is {size} px but --faces_as_in {faces_as_in} {theirs}: name a video of this size")
+    """UserError where boxes in pixels of the one video would lie elsewhere in the other.
+
+    One pixel more is none, as an mp4 of a video with an odd side has it.
+    """
+    own, other = probe(path), probe(faces_as_in)
+    if abs(own.width - other.width) > 1 or abs(own.height - other.height) > 1:
+        raise UserError(
+            f"{path}: is {own.width}x{own.height} px but --faces_as_in {faces_as_in} {other.width}x{other.height}: "
+            "name a video of this size"
+        )
 
 
 def read_crops(path: str | Path, fps: float, first: int, boxes: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -150,6 +150,8 @@ def test_boxes_of_a_video_of_another_size_are_refused(folder, talking, expert_pa
     as_in = ["--faces_as_in", str(folder / "small.mp4")]
     assert evaluate.main([talking, "--expert_path", expert_path, *as_in]) == 1
     assert f"{talking}: is 96x96 px but --faces_as_in {as_in[1]} 64x64" in capsys.readouterr().out
+    cv2.imwrite(str(folder / "odd.png"), np.zeros((95, 95, 3), np.uint8))
+    evaluation.scoring.refuse_other_size(talking, folder / "odd.png")  # what an mp4 of it has grown to
 
 
 def test_another_sound_is_judged_in_place_of_the_videos_own(folder, talking, expert_path):
