@@ -113,8 +113,7 @@ def lip_sync(out: Path, generator_path: Path, hp: HParams) -> list[tuple[Path, P
         # A clip that is not in the corpus, in the voice of somebody who is in no list the networks trained on.
         speech = make_toy_speech(int(identity), clip_seed=CLIPS, seconds=SECONDS)
         scipy.io.wavfile.write(wav, SAMPLE_RATE, speech)
-        # The crops of training had no padding either.
-        syncer.sync(face, wav, synced, pads=(0, 0, 0, 0))
+        syncer.sync(face, wav, synced)
         pairs.append((face, synced, speech))
     return pairs
 

@@ -2,6 +2,7 @@
 
     python evaluate.py results/*.mp4 --syncnet_path syncnet_v2.model --json scores.json
     python evaluate.py result.mp4 --expert_path checkpoints/expert/best.pth
+    python evaluate.py dubbed.mp4 --faces_as_in original.mp4 --expert_path best.pth
     python evaluate.py face.mp4 --audio other.wav --expert_path best.pth --face_detector full
 
 What the judge sees depends on its weights:
@@ -29,6 +30,7 @@ from evaluation import ExpertJudge, Scores, SyncNetV2Judge, format_table, score_
 from evaluation.lse import VSHIFT
 from faces import make_detector
 from models import load_expert, load_syncnet_v2, trained_with, usable_device
+from video import probe
 
 
 def main(argv=None) -> int:
@@ -43,6 +45,8 @@ def main(argv=None) -> int:
     if args.json:
         refuse_unwritable(Path(args.json))
     judge = load_judge(args, device)
+    if args.faces_as_in:
+        check_faces_as_in(args.faces_as_in, judge)
     speech = load_wav(args.audio, judge.sample_rate) if args.audio else None
     detector = None
     if judge.crop_size:
@@ -53,7 +57,7 @@ def main(argv=None) -> int:
     try:
         for video in tqdm(args.videos, desc="evaluating", unit="video", disable=None):  # None: only on a terminal
             try:
-                scores.append(score_video(video, judge, hp, detector, speech))
+                scores.append(score_video(video, judge, hp, detector, speech, args.faces_as_in))
             except (UserError, OSError, torch.OutOfMemoryError) as reason:
                 refused[video] = str(reason) if isinstance(reason, UserError) else f"{video}: {reason}"
     finally:
@@ -67,11 +71,12 @@ def report(args, judge, scores: list[Scores], refused: dict[str, str]) -> None:
         if args.json and (scores or refused):
             weights = args.syncnet_path or args.expert_path
             left = len(args.videos) - len(scores) - len(refused)
-            about = {"judge": judge.name, "weights": weights, "audio": args.audio, "vshift": VSHIFT}
-            write_json(args.json, scores, refused, **about, not_reached=left)
+            about = {"judge": judge.name, "weights": weights, "audio": args.audio, "faces_as_in": args.faces_as_in}
+            counts = {"asked": len(args.videos), "judged": len(scores), "not_reached": left}
+            write_json(args.json, scores, refused, **about, vshift=VSHIFT, **counts)
     finally:
         if scores:
-            print(format_table(scores))
+            print(format_table(scores, len(args.videos)))
         for note in frame_rate_notes(scores, judge):
             print(note)
         for reason in refused.values():
@@ -90,6 +95,12 @@ def parse_args(argv):
         "--audio", metavar="FILE", help="judge the pictures against this sound (default: each video's own)"
     )
     parser.add_argument(
+        "--faces_as_in",
+        metavar="FILE",
+        help="for --expert_path: cut the faces out where they are in this video of the same frames, usually the "
+        "original of lip-synced ones (default: where they are in each)",
+    )
+    parser.add_argument(
         "--face_detector",
         metavar="NAME",
         choices=hparams.CHOICES["face_detector"],
@@ -106,6 +117,13 @@ def refuse_unwritable(path: Path) -> None:
         raise UserError(f"--json {path}: is a folder: name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")
+
+
+def check_faces_as_in(path: str, judge) -> None:
+    """UserError for a judge that looks at whole frames, and for a file that is no video."""
+    if judge.crop_size is None:
+        raise UserError(f"--faces_as_in {path}: needs --expert_path, the judge of --syncnet_path sees whole frames")
+    probe(path)
 
 
 def load_judge(args, device: torch.device) -> SyncNetV2Judge | ExpertJudge:

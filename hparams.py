@@ -10,6 +10,7 @@ Each line ends with unit, meaning and source: [paper] Prajwal et al. 2020, [code
 import argparse
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 
 from errors import UserError
@@ -150,6 +151,7 @@ class HParams:
         return round(self.syncnet_mel_step_size * self.syncnet_T / 5)
 
     def __post_init__(self):
+        _check_types(self)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise HParamError(
@@ -167,8 +169,51 @@ class HParams:
         for name in POSITIVE:
             if not 0 < getattr(self, name) < INF:
                 raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")
+        _check_sound(self)
 
 
+def _check_types(hp: HParams) -> None:
+    """HParamError for the first value that its line in this file, or that of a preset, gives another type, or NaN."""
+    for name, kind in TYPES.items():
+        value = getattr(hp, name)
+        if not _is_a(kind, value):
+            raise HParamError(f"hparam {name}={value!r} in hparams.py: not {WRITTEN[kind]}")
+        if kind is float and math.isnan(value):
+            raise HParamError(f"hparam {name}=nan: not a number, give one")
+
+
+def _check_sound(hp: HParams) -> None:
+    """HParamError for mel bands that cannot be, and where the expert's windows of sound and picture are not alike."""
+    if hp.num_mels != 80:
+        raise HParamError(f"hparam num_mels={hp.num_mels}: must be 80, the networks have no place for another number")
+    if not 0 <= hp.fmin < hp.fmax <= hp.sample_rate / 2:
+        raise HParamError(
+            f"hparams fmin={hp.fmin:g}, fmax={hp.fmax:g}: must rise from 0 to at most half of "
+            f"sample_rate={hp.sample_rate}, in Hz"
+        )
+    mel_s, picture_s = hp.expert_mel_steps * hp.hop_size / hp.sample_rate, hp.syncnet_T / hp.fps
+    if abs(mel_s - picture_s) > picture_s / 3:
+        fitting = round(picture_s * hp.sample_rate / hp.expert_mel_steps)
+        raise HParamError(
+            f"hparams hop_size={hp.hop_size}, sample_rate={hp.sample_rate}, fps={hp.fps}: the expert would see "
+            f"{picture_s:.3g} s and hear {mel_s:.3g} s: hop_size={fitting} makes them alike"
+        )
+
+
+def _is_a(kind: type, value) -> bool:
+    """Whether a knob of this type can have this value: whole numbers are floats too, truth values are no numbers."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (float, int) if kind is float else kind)
+
+
+TYPES = {field.name: field.type for field in dataclasses.fields(HParams)}
+WRITTEN = {
+    float: "a float: write a number such as 0.5, without quotes or a comma behind it",
+    int: "an int: write a whole number such as 3, without quotes, point or a comma behind it",
+    bool: "a bool: write True or False, without quotes or a comma behind it",
+    str: "a str: write it in quotes, without a comma behind it",
+}
 CHOICES = {
     "syncnet_mel_cut": ("nearest", "exact"),
     "sync_loss": ("paper", "stabilised"),
@@ -189,6 +234,12 @@ RANGES = {
     "syncnet_windows_per_clip": (2, INF),
     "syncnet_nearby": (0, INF),
     "syncnet_balance": (0, 1),
+    "max_gap_frames": (0, INF),
+    "store_size": (16, INF),
+    "jpeg_quality": (1, 100),
+    "min_frames": (1, INF),
+    "val_share": (0, 1),
+    "test_share": (0, 1),
     "face_cache_gb": (0, 1000),
     "syncnet_warmup_steps": (0, INF),
     "syncnet_weight_decay": (0, INF),
@@ -226,7 +277,7 @@ RANGES = {
     "seed": (0, INF),
 }
 POSITIVE = (
-    "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size store_size width syncnet_temperature "
+    "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size clip_timeout_s width syncnet_temperature "
     "syncnet_min_gap syncnet_eval_min_gap syncnet_lr syncnet_nsteps syncnet_patience syncnet_eval_windows "
     "syncnet_eval_interval syncnet_checkpoint_interval batch_size initial_learning_rate disc_initial_learning_rate "
     "nsteps eval_windows eval_interval checkpoint_interval log_interval wav2lip_batch_size smooth_frames "
@@ -299,6 +350,9 @@ def resolve(preset: str | None = None, overrides: str = "") -> HParams:
     if preset:
         if preset not in PRESETS:
             raise HParamError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
+        for name in PRESETS[preset]:
+            if name not in TYPES:
+                raise HParamError(f"preset {preset!r} in hparams.py: unknown hparam {name!r}{nearest(name, TYPES)}")
         values.update(PRESETS[preset])
     for item in filter(None, (part.strip() for part in overrides.split(","))):
         name, separator, text = item.partition("=")
@@ -313,9 +367,8 @@ def from_dict(saved: dict) -> HParams:
 
     But a file that says nothing of the cut of the mel, such as an official one, knows none but that of whole columns.
     """
-    kinds = {field.name: (float, int) if field.type is float else field.type for field in dataclasses.fields(HParams)}
     saved = {"syncnet_mel_cut": "nearest", **saved}
-    return HParams(**{name: value for name, value in saved.items() if name in kinds and isinstance(value, kinds[name])})
+    return HParams(**{name: value for name, value in saved.items() if name in TYPES and _is_a(TYPES[name], value)})
 
 
 def some(hp: HParams, names: str) -> dict:
@@ -325,10 +378,9 @@ def some(hp: HParams, names: str) -> dict:
 
 def parse(name: str, text: str):
     """`text` as the type of the hparam `name`."""
-    types = {field.name: field.type for field in dataclasses.fields(HParams)}
-    if name not in types:
-        raise HParamError(f"unknown hparam {name!r}{nearest(name, types)}")
-    kind = types[name]
+    if name not in TYPES:
+        raise HParamError(f"unknown hparam {name!r}{nearest(name, TYPES)}")
+    kind = TYPES[name]
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

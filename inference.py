@@ -13,10 +13,11 @@ In a notebook, where networks are loaded once for many videos:
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 
 import hparams
 from errors import run_script
-from synthesis import DETECT, PADS, WHOLE_FRAME, LipSyncer
+from synthesis import DETECT, OFFICIAL_PADS, OWN_PADS, WHOLE_FRAME, LipSyncer, Summary
 from video import is_image
 
 __all__ = ["LipSyncer"]
@@ -43,16 +44,38 @@ def main(argv=None):
         nosmooth=args.nosmooth,
     )
 
+    for note in notes(args, syncer, summary):
+        print(f"note: {note}")
+    print(f"{args.outfile}: {summary.frames} frames, {summary.duration_s:.2f} s at {summary.fps:.5g} fps")
+
+
+def notes(args, syncer: LipSyncer, summary: Summary) -> Iterator[str]:
+    """What the user may not expect of the result, and what would change it."""
     if args.fps and not (args.static or is_image(args.face)):
-        print(f"note: {args.face} keeps its own frame rate, --fps is for images and --static")
+        yield f"{args.face} keeps its own frame rate, --fps is for images and --static"
     if summary.is_hdr:
-        print(f"note: {args.face} is HDR and comes out flat: convert it to SDR first")
+        yield f"{args.face} is HDR and comes out flat: convert it to SDR first"
     if summary.frames_without_face:
-        print(
-            f"note: {summary.frames_without_face} of {summary.frames} frames show no face and stay as they were; "
+        yield (
+            f"{summary.frames_without_face} of {summary.frames} frames show no face and stay as they were; "
             f"--hparams detect_every=1 looks closer, --box says where it is"
         )
-    print(f"{args.outfile}: {summary.frames} frames, {summary.duration_s:.2f} s at {summary.fps:.5g} fps")
+    trained = syncer.trained_with
+    heard_s = trained.syncnet_mel_step_size * trained.hop_size / trained.sample_rate
+    if summary.is_silent:
+        yield f"{args.audio} is silent throughout: the face has nothing to say"
+    elif summary.duration_s < heard_s:
+        yield (
+            f"{args.audio} lasts {summary.duration_s:.2f} s, less than the {heard_s:.2f} s that the generator hears "
+            "for each frame: the rest is silence to it"
+        )
+    # "full" stands for crops that were made elsewhere, nobody knows how.
+    detectors = syncer.hp.face_detector, trained.face_detector
+    if tuple(args.box) == DETECT and len(set(detectors)) == 2 and "full" not in detectors:
+        yield (
+            f"faces were found with {detectors[0]}, the hparams of the generator's training say {detectors[1]}: "
+            f"--hparams face_detector={detectors[1]} frames them alike"
+        )
 
 
 def parse_args(argv):
@@ -96,7 +119,13 @@ def parse_args(argv):
 
     face = parser.add_argument_group("the face")
     add_sides(face, "--box", DETECT, "where it is in every frame, px, so that none is searched; all -1 = off")
-    add_sides(face, "--pads", PADS, "grow the boxes that were found, px; raise B where the chin is cut off")
+    add_sides(
+        face,
+        "--pads",
+        None,
+        "grow the boxes that were found, px; raise B where the chin is cut off",
+        f"{in_words(OWN_PADS)}, as in training; for official checkpoints {in_words(OFFICIAL_PADS)}",
+    )
     face.add_argument("--nosmooth", action="store_true", help="do not average boxes over time; for fast movements")
 
     machine = parser.add_argument_group("machine")
@@ -118,10 +147,14 @@ def truth(text: str) -> bool:
     return words[text.lower()]
 
 
-def add_sides(group, flag: str, default: tuple[int, int, int, int], help: str) -> None:
-    """A flag of four px: top, bottom, left, right."""
-    shown = " ".join(map(str, default))
+def add_sides(group, flag: str, default: tuple[int, int, int, int] | None, help: str, shown: str = "") -> None:
+    """A flag of four px: top, bottom, left, right. shown: the default, where it depends on other things."""
+    shown = shown or in_words(default)
     group.add_argument(flag, metavar=tuple("TBLR"), nargs=4, type=int, default=default, help=f"{help} ({shown})")
+
+
+def in_words(sides: tuple[int, int, int, int]) -> str:
+    return " ".join(map(str, sides))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,19 @@ def mean_scores(scores: list[Scores]) -> dict[str, float]:
     return {name: float(np.mean([getattr(s, name) for s in scores])) for name in measured}
 
 
-def format_table(scores: list[Scores]) -> str:
-    """One line per video and their mean; scores of one judge."""
+def format_table(scores: list[Scores], asked: int) -> str:
+    """One line per video and their mean; scores of one judge.
+
+    asked: videos that were to be judged. The worst are often those that cannot be, so the mean says of how many it is.
+    """
     columns = [column for column in COLUMNS if getattr(scores[0], column[0]) is not None]
     means = mean_scores(scores)
     rows = [["video"] + [title for _, title, _ in columns]]
     rows += [[s.video] + [format(getattr(s, name), spec) for name, _, spec in columns] for s in scores]
-    rows += [["mean"] + [format(means[name], spec) if name in means else "" for name, _, spec in columns]]
+    rows += [
+        [f"mean of {len(scores)} of {asked}"]
+        + [format(means[name], spec) if name in means else "" for name, _, spec in columns]
+    ]
     return align(rows)
 
 

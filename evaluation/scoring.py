@@ -42,11 +42,14 @@ def score_video(
 
     detector: needed by a judge with a crop_size; the longest stretch of frames with a face is judged, with its sound.
     faces_as_in: a video of the same frames to find the faces in, such as the original of a lip-synced one: both are
-    then judged by the same crops.
-    Raises UserError, with the path in it, when there is no sound, no face or less than one window.
+    then judged by the same crops, as far as the shorter one goes.
+    Raises UserError, with the path in it, when there is no sound, no face or less than one window, and when faces_as_in
+    has frames of another size.
     """
     if speech is None:
         speech = read_audio(path, judge.sample_rate)
+    if faces_as_in is not None:
+        refuse_other_size(path, faces_as_in)
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
@@ -77,10 +80,23 @@ def longest_face_track(path: str | Path, fps: float, detector: Detector, hp: HPa
     return first, boxes[first:end]
 
 
+def refuse_other_size(path: str | Path, faces_as_in: str | Path) -> None:
+    """UserError where boxes in pixels of the one video would lie elsewhere in the other.
+
+    One pixel more is none, as an mp4 of a video with an odd side has it.
+    """
+    own, other = probe(path), probe(faces_as_in)
+    if abs(own.width - other.width) > 1 or abs(own.height - other.height) > 1:
+        raise UserError(
+            f"{path}: is {own.width}x{own.height} px but --faces_as_in {faces_as_in} {other.width}x{other.height}: "
+            "name a video of this size"
+        )
+
+
 def read_crops(path: str | Path, fps: float, first: int, boxes: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Face crops (size, size, 3) of the frames from `first` on, one for each box."""
+    """Face crops (size, size, 3) of the frames from `first` on, one for each box; fewer where the video ends before."""
     frames = islice(read_frames(path, fps), first, first + len(boxes))
-    return (crop_face(frame, box, size) for frame, box in zip(frames, boxes, strict=True))
+    return (crop_face(frame, box, size) for frame, box in zip(frames, boxes, strict=False))
 
 
 def progress(frames: Iterator[np.ndarray], doing: str) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from errors import UserError, run_script
 from models.files import read_checkpoint, write_safetensors
-from models.loading import NETWORKS, export_official, load
+from models.loading import NETWORKS, OtherNetwork, export_official, load
 
 WRITERS = {".pth": export_official, ".safetensors": write_safetensors}
 
@@ -30,7 +30,10 @@ def main(argv=None):
         raise UserError(f"--outfile {out}: must end in {' or '.join(WRITERS)}")
     if out.resolve() == Path(args.checkpoint).resolve():
         raise UserError(f"--outfile {out}: is the checkpoint itself, name another file")
-    network = load(args.network, args.checkpoint)
+    try:
+        network = load(args.network, args.checkpoint)
+    except OtherNetwork as error:
+        raise UserError(" or ".join([str(error), *(f"--network {name}" for name in error.held)])) from None
     out.parent.mkdir(parents=True, exist_ok=True)
     WRITERS[out.suffix](network, out, read_checkpoint(args.checkpoint).get("hparams"))
     print(f"{args.network}: {out}, {out.stat().st_size / 2**20:.1f} MiB")

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import struct
 import zipfile
 from collections.abc import Callable
@@ -108,9 +109,18 @@ def _check_zip(path: Path) -> None:
     if broken:
         raise CheckpointError(_damaged(path))
     if "constants.pkl" in names:
-        raise CheckpointError(f"{path} is a TorchScript program and is refused: ask its author for a state dict")
+        raise CheckpointError(
+            f"{path} is a TorchScript program, whose code would run, and is refused. If you trust its source, this "
+            f"runs the code and keeps the weights alone: {_conversion(path)}"
+        )
     if "data.pkl" not in names:
         raise CheckpointError(f"{path} is not a PyTorch file: name a .pth checkpoint")
+
+
+def _conversion(path: Path) -> str:
+    """The shell command that makes a state dict of a TorchScript program, beside it."""
+    code = "import sys, torch; torch.save(torch.jit.load(sys.argv[1], map_location='cpu').state_dict(), sys.argv[2])"
+    return f'python -c "{code}" {shlex.join(map(str, (path, path.with_suffix(".state_dict.pth"))))}'
 
 
 def _damaged(path: Path) -> str:

@@ -29,6 +29,14 @@ NETWORKS = {
 StateDict = dict[str, torch.Tensor]
 
 
+class OtherNetwork(CheckpointError):
+    """The file holds other networks than the one that was asked for: `held`, by their names in NETWORKS."""
+
+    def __init__(self, message: str, held: list[str]):
+        super().__init__(message)
+        self.held = held
+
+
 def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
     """The generator in `path`, Wav2Lip's or a baseline's, in eval mode with frozen weights.
 
@@ -72,7 +80,8 @@ def load(name: str, path: str | Path, device: str = "cpu") -> nn.Module:
     held = _networks_in(read_checkpoint(path))
     if name not in held:
         found = " and ".join(_called(other) for other in held) or "no network known here"
-        raise CheckpointError(f"{path} holds {found}, not {_called(name)}: name another checkpoint")
+        known = [other for other in held if other in NETWORKS]
+        raise OtherNetwork(f"{path} holds {found}, not {_called(name)}: name another checkpoint", known)
     weights = held.get(f"{name}_ema", held[name])  # the average over the steps, where training kept one
     # The img_size whose network fits; if none does, the nearest one, whose first difference is the one to tell.
     network = min(_candidates(name, weights), key=lambda candidate: len(_differences(candidate, weights)))

@@ -28,7 +28,8 @@ from synthesis.face_source import WHOLE_FRAME, FaceSource
 from video import VideoWriter, audio_rate, is_image, read_audio
 
 # Top, bottom, left, right, px.
-PADS = (0, 10, 0, 0)  # more chin than the detector's box has [official code]
+OFFICIAL_PADS = (0, 10, 0, 0)  # more chin than the detector's box has [official code]
+OWN_PADS = (0, 0, 0, 0)  # of generators trained here: the crops of a store are the detector's boxes
 DETECT = (-1, -1, -1, -1)  # the box that stands for none
 
 BATCH_BYTES = 128 * 2**20  # frames of a batch, 21 of full HD or 5 of 4K; twice that while the next batch is read
@@ -42,6 +43,7 @@ class Summary:
     frames_without_face: int  # of them; they show the face video unchanged
     fps: float  # Hz
     duration_s: float  # of the speech
+    is_silent: bool  # whether all samples of the speech are zero
     is_hdr: bool  # whether the face video is for other screens, and came out flat
 
 
@@ -60,6 +62,7 @@ class LipSyncer:
         # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
         self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | trained_with)
+        self.pads = OWN_PADS if trained_with else OFFICIAL_PADS
 
     @cached_property
     def detector(self):
@@ -78,11 +81,12 @@ class LipSyncer:
         rotate: bool = False,
         crop: tuple[int, int, int, int] = WHOLE_FRAME,
         box: tuple[int, int, int, int] = DETECT,
-        pads: tuple[int, int, int, int] = PADS,
+        pads: tuple[int, int, int, int] | None = None,
         nosmooth: bool = False,
     ) -> Summary:
         """Writes `outfile`, an mp4 in which the face of `face` says `audio`. Arguments are the flags of inference.py.
 
+        pads: None = those that the generator's training asks for, `self.pads`.
         It has exactly the sound of `audio`, and round(its seconds * frames per second) frames, at least one.
         Raises UserError, before any work, for whatever cannot be read or written, and when no frame has a face.
         """
@@ -105,7 +109,8 @@ class LipSyncer:
             # first pass: where the face is; one box stands for all frames of a still, and for a given box
             boxes = given_box
             if boxes is None:
-                boxes = self.find_boxes(source, frames, pads, window=1 if nosmooth else self.hp.smooth_frames)
+                window = 1 if nosmooth else self.hp.smooth_frames
+                boxes = self.find_boxes(source, frames, self.pads if pads is None else pads, window)
 
             # second pass: the same frames, each with its stretch of speech
             mels = mel_slices(speech, frames, source.fps, self.trained_with)
@@ -117,7 +122,7 @@ class LipSyncer:
                         writer.write(frame)
                         bar.update()
         without_face = np.resize(is_missing(boxes), frames).sum()
-        return Summary(frames, int(without_face), float(source.fps), float(duration_s), source.is_hdr)
+        return Summary(frames, int(without_face), float(source.fps), float(duration_s), not sound.any(), source.is_hdr)
 
     def find_boxes(self, source: FaceSource, at_most: int, pads, window: int) -> np.ndarray:
         """The box of each frame, of `at_most` from the first on: float32 (N, 4), NaN where there is no face.
@@ -137,7 +142,7 @@ class LipSyncer:
         height, width = source.first.shape[:2]
         # Each stretch by itself: a mean over a gap or a cut would lie between two places.
         stretches = runs_of(status != NO_FACE, jumps(boxes))
-        boxes = pad_boxes(boxes, pads, height, width)
+        boxes = padded(boxes, pads, height, width, source.path)
         for start, end in stretches:
             boxes[start:end] = smooth_boxes(boxes[start:end], window)
         return boxes
@@ -200,6 +205,19 @@ def as_boxes(box: tuple[int, int, int, int], frame: np.ndarray) -> np.ndarray:
         numbers = " ".join(map(str, box))
         raise UserError(f"--box {numbers} (top bottom left right) does not lie in the {width}x{height} frame")
     return np.array([[left, top, right, bottom]], np.float32)
+
+
+def padded(boxes: np.ndarray, pads: tuple[int, int, int, int], height: int, width: int, path) -> np.ndarray:
+    """`faces.pad_boxes`; UserError, naming --pads and the file, where no pixel of a face is left."""
+    grown = pad_boxes(boxes, pads, height, width)
+    empty = (np.trunc(grown[:, 2:]) <= np.trunc(grown[:, :2])).any(axis=1)  # not those of NaN
+    if empty.any():
+        sides = boxes[empty][0, 2:] - boxes[empty][0, :2]
+        raise UserError(
+            f"--pads {' '.join(map(str, pads))} (top bottom left right) leaves nothing of a face of "
+            f"{sides[0]:.0f}x{sides[1]:.0f} px in {path}: take away less"
+        )
+    return grown
 
 
 def is_missing(boxes: np.ndarray) -> np.ndarray:

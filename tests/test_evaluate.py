@@ -78,7 +78,8 @@ def test_the_table_has_a_line_per_video_and_their_mean(folder, talking, expert_p
     for line, scores in zip(lines, saved["videos"], strict=False):
         numbers = [f"{scores['offset']:+d}"] + [f"{scores[name]:.3f}" for name in ("lse_d", "lse_c", "p_sync")]
         assert line.split()[-5:] == [str(scores["frames"])] + numbers
-    assert lines[-1].split()[0] == "mean"
+    assert lines[-1].startswith("mean of 2 of 2")
+    assert (saved["asked"], saved["judged"], saved["not_reached"]) == (2, 2, 0)
     for name, mean in saved["mean"].items():
         assert mean == pytest.approx(np.mean([scores[name] for scores in saved["videos"]]))
     assert (saved["judge"], saved["weights"], saved["refused"]) == ("expert", expert_path, {})
@@ -116,6 +117,43 @@ def test_the_longest_stretch_with_a_face_is_judged_with_its_own_sound(folder, ex
     assert scores.lse_d == pytest.approx(sync_scores(features.face, features.audio)[2], abs=1e-6)
 
 
+@pytest.fixture
+def finds_light(monkeypatch):
+    """A detector that finds a face in the middle of every frame that is not black."""
+
+    def find(frames):
+        box = np.array([[20, 20, 80, 80]])
+        return [Detections(box[: int(frame.mean() > 60)], np.ones(int(frame.mean() > 60))) for frame in frames]
+
+    monkeypatch.setattr(evaluate, "make_detector", lambda *_: Detector(find))
+
+
+@pytest.mark.usefixtures("finds_light")
+def test_faces_are_cut_out_where_another_video_has_them(folder, talking, expert_path, capsys):
+    dark = write_video(folder / "dark.mp4", frames=20, dark=range(20))  # shorter, and nothing to be found in it
+    report = folder / "as_in.json"
+    flags = ["--expert_path", expert_path, "--json", str(report), "--hparams", "detect_every=1"]
+    assert evaluate.main([dark, *flags]) == 1
+    assert evaluate.main([dark, *flags, "--faces_as_in", talking]) == 0
+    saved = json.loads(report.read_text())
+    assert (saved["faces_as_in"], saved["videos"][0]["frames"]) == (talking, 20)
+
+    judge = ExpertJudge(load_expert(expert_path), HParams())
+    crops = [cv2.resize(frame[20:80, 20:80], (96, 96)) for frame in read_frames(dark)]
+    assert saved["videos"][0]["p_sync"] == pytest.approx(judge.embed(crops, read_audio(dark, 16000)).p_sync, abs=1e-6)
+
+
+@pytest.mark.usefixtures("finds_light")
+def test_boxes_of_a_video_of_another_size_are_refused(folder, talking, expert_path, capsys):
+    with VideoWriter(folder / "small.mp4", 25) as writer:
+        writer.write(np.full((64, 64, 3), 90, np.uint8))
+    as_in = ["--faces_as_in", str(folder / "small.mp4")]
+    assert evaluate.main([talking, "--expert_path", expert_path, *as_in]) == 1
+    assert f"{talking}: is 96x96 px but --faces_as_in {as_in[1]} 64x64" in capsys.readouterr().out
+    cv2.imwrite(str(folder / "odd.png"), np.zeros((95, 95, 3), np.uint8))
+    evaluation.scoring.refuse_other_size(talking, folder / "odd.png")  # what an mp4 of it has grown to
+
+
 def test_another_sound_is_judged_in_place_of_the_videos_own(folder, talking, expert_path):
     own, same, other = folder / "own.json", folder / "same.json", folder / "other.json"
     speech = read_audio(talking, 16000)
@@ -145,6 +183,11 @@ def test_syncnet_v2_judges_whole_frames_and_says_when_they_are_not_25_fps(folder
     assert set(saved["mean"]) == {"lse_d", "lse_c"}
 
 
+def test_a_judge_of_whole_frames_takes_no_boxes(talking, syncnet_path):
+    with pytest.raises(UserError, match="--faces_as_in .*: needs --expert_path"):
+        evaluate.main([talking, "--syncnet_path", syncnet_path, "--faces_as_in", talking])
+
+
 def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder, talking, expert_path, capsys):
     silent = write_video(folder / "silent.mp4", with_sound=False)
     short = write_video(folder / "short.mp4", frames=4)
@@ -153,7 +196,10 @@ def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder,
     flags = ["--expert_path", expert_path, "--face_detector", "full", "--json", str(report)]
     assert evaluate.main([silent, talking, short, missing, *flags]) == 0
     out = capsys.readouterr().out
-    refused = json.loads(report.read_text())["refused"]
+    saved = json.loads(report.read_text())
+    refused = saved["refused"]
+    assert "\nmean of 1 of 4  " in out
+    assert (saved["asked"], saved["judged"]) == (4, 1)
     assert list(refused) == [silent, short, missing]
     assert "no audio" in refused[silent]
     assert "too short to judge: 0.16 s of sound, 0.20 s are needed" in refused[short]
@@ -209,6 +255,8 @@ def test_a_typo_ends_before_the_work_starts(folder, talking, expert_path, capsys
         evaluate.main([talking, *flags, "--json", str(folder)])
     with pytest.raises(UserError, match="missing.wav"):
         evaluate.main([talking, *flags, "--audio", str(folder / "missing.wav")])
+    with pytest.raises(UserError, match="missing.mp4"):
+        evaluate.main([talking, *flags, "--faces_as_in", str(folder / "missing.mp4")])
     with pytest.raises(UserError, match="missing.pth"):
         evaluate.main([talking, "--expert_path", str(folder / "missing.pth")])
     with pytest.raises(UserError, match="missing.model"):

@@ -63,12 +63,25 @@ def test_every_preset_names_only_existing_knobs():
         ("batchsize=3", "did you mean 'batch_size'"),
         ("batch_size=many", "not a valid int"),
         ("batch_size=0", "must be greater than 0"),
-        ("syncnet_lr=nan", "must be greater than 0"),
+        ("syncnet_lr=nan", "syncnet_lr=nan: not a number"),
         ("syncnet_windows_per_clip=1", "must be at least 2"),
         ("syncnet_flip=1.5", "must be from 0 to 1"),
         ("batch_size", "not name=value"),
         ("syncnet_wt=3", "must be from 0 to 1"),
-        ("sync_gate=nan", "must be at least 0"),
+        ("sync_gate=nan", "sync_gate=nan: not a number"),
+        ("min_level_db=nan", "min_level_db=nan: not a number"),
+        ("val_share=1.5", "must be from 0 to 1"),
+        ("test_share=-0.1", "must be from 0 to 1"),
+        ("jpeg_quality=101", "must be from 1 to 100"),
+        ("store_size=15", "must be at least 16"),
+        ("max_gap_frames=-1", "must be at least 0"),
+        ("min_frames=0", "must be at least 1"),
+        ("clip_timeout_s=0", "must be greater than 0"),
+        ("num_mels=40", "must be 80"),
+        ("fmin=7600", "fmin=7600, fmax=7600: must rise from 0"),
+        ("fmax=8001", "at most half of sample_rate=16000"),
+        ("sample_rate=48000", "see 0.2 s and hear 0.0667 s: hop_size=600 makes them alike"),
+        ("fps=50", "see 0.1 s and hear 0.2 s: hop_size=100 makes them alike"),
         ("face_detector=mtcnn", "choose one of sfd"),
         ("img_size=100", "choose one of 96"),
     ],
@@ -77,6 +90,42 @@ def test_a_wrong_override_is_refused_with_the_remedy(overrides, said):
     with pytest.raises(HParamError, match=said) as refusal:
         resolve(overrides=overrides)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("syncnet_lr", "1e-4", "syncnet_lr='1e-4' in hparams.py: not a float"),
+        ("syncnet_lr", (1e-4,), r"syncnet_lr=\(0.0001,\) in hparams.py: not a float"),
+        ("syncnet_lr", None, "syncnet_lr=None in hparams.py: not a float"),
+        ("syncnet_lr", True, "syncnet_lr=True in hparams.py: not a float"),
+        ("keep_checkpoints", 3.0, "keep_checkpoints=3.0 in hparams.py: not an int"),
+        ("keep_checkpoints", True, "keep_checkpoints=True in hparams.py: not an int"),
+        ("compile", "False", "compile='False' in hparams.py: not a bool: write True or False"),
+        ("compile", 0, "compile=0 in hparams.py: not a bool"),
+        ("decay", None, "decay=None in hparams.py: not a str"),
+    ],
+)
+def test_a_value_of_another_type_than_its_line_says_is_refused(monkeypatch, name, value, said):
+    with pytest.raises(HParamError, match=said):
+        HParams(**{name: value})
+    monkeypatch.setitem(hparams.PRESETS, "mine", {name: value})
+    with pytest.raises(HParamError, match=said):
+        resolve("mine")
+
+
+@pytest.mark.parametrize("T", [1, 5, 9, 16])
+def test_the_expert_hears_as_long_as_it_sees_whatever_its_window(T):
+    assert resolve(overrides=f"syncnet_T={T}")
+    assert resolve(overrides=f"syncnet_T={T},fps=30")  # 0.17 s seen, 0.2 s heard
+    with pytest.raises(HParamError, match="makes them alike"):
+        resolve(overrides=f"syncnet_T={T},fps=50")
+
+
+def test_a_typo_in_a_preset_names_the_preset_and_the_nearest_knob(monkeypatch):
+    monkeypatch.setitem(hparams.PRESETS, "mine", {"batchsize": 3})
+    with pytest.raises(HParamError, match="preset 'mine' in hparams.py: unknown hparam 'batchsize': .* 'batch_size'"):
+        resolve("mine")
 
 
 def test_an_unknown_preset_names_the_nearest():
@@ -94,6 +143,7 @@ def test_saved_hparams_of_an_older_version_are_read():
         "a_knob_of_the_past": 1,
         "syncnet_balance": "by clip",
         "nsteps": 0.5,
+        "keep_checkpoints": True,
     }
     del saved["seed"]
     assert hparams.from_dict(saved) == HParams(width=0.5)

@@ -23,9 +23,9 @@ from errors import UserError
 from faces import Detections, Detector
 from hparams import HParams
 from inference import LipSyncer
-from models import Generator
+from models import Generator, export_official
 from models.inputs import lower_half
-from synthesis import FaceSource
+from synthesis import FaceSource, lip_syncer
 from synthesis.face_source import edited
 from synthesis.lip_syncer import BATCH_BYTES, frames_at_once
 from video import VideoWriter, audio_rate, probe, read_audio, read_frames
@@ -347,6 +347,18 @@ def test_boxes_are_padded_and_smoothed_unless_told_otherwise(checkpoint, folder)
     assert smooth[0].tolist() == np.trunc(plain[:5].mean(axis=0)).tolist()
 
 
+def test_boxes_are_padded_as_the_generator_was_trained(checkpoint, folder, monkeypatch):
+    export_official(Generator(96, width=0.0625), folder / "official.pth")
+    asked = []
+    monkeypatch.setattr(lip_syncer, "pad_boxes", lambda boxes, pads, *size: asked.append(pads) or boxes)
+    face, speech = levels_video(folder / "pads.mp4", [90] * 3), write_speech(folder / "speech.wav", 0.1)
+    for made, pads in [(checkpoint, None), (folder / "official.pth", None), (checkpoint, (1, 2, 3, 4))]:
+        syncer = LipSyncer(made, HParams(), "cpu")
+        syncer.detector = Detector(Counting())
+        syncer.sync(face, speech, folder / "pads_out.mp4", pads=pads)
+    assert asked == [(0, 0, 0, 0), (0, 10, 0, 0), (1, 2, 3, 4)]
+
+
 # --- which frames are shown -------------------------------------------------------------------------------------------
 
 
@@ -460,6 +472,33 @@ def test_the_script_says_which_frames_kept_their_picture_and_that_a_video_keeps_
     assert printed.endswith(f"{out}: 10 frames, 0.40 s at 25 fps\n")
 
 
+def test_the_script_says_when_faces_are_found_otherwise_than_in_training(checkpoint, folder, portrait, capsys):
+    flags = f"--checkpoint_path {checkpoint} --face {portrait} --audio {write_speech(folder / 'speech.wav', 0.2)}"
+    flags = f"{flags} --outfile {folder / 'alike.mp4'} --device cpu --hparams face_detector=dlib"
+    inference.main(flags.split())
+    assert (
+        "note: faces were found with dlib, the hparams of the generator's training say sfd" in capsys.readouterr().out
+    )
+    inference.main([*flags.split(), "--box", *map(str, BOX)])
+    export_official(Generator(96, width=0.0625), folder / "official.pth")  # which tells nothing
+    inference.main([*flags.split(), "--checkpoint_path", str(folder / "official.pth")])
+    assert "note:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "sound, said",
+    [
+        (np.full(1600, 0.1), "lasts 0.10 s, less than the 0.20 s that the generator hears"),
+        (np.zeros(16000), "is silent throughout"),
+    ],
+)
+def test_the_script_says_when_there_is_little_to_hear(checkpoint, folder, portrait, capsys, sound, said):
+    wavfile.write(folder / "little.wav", 16000, sound.astype(np.float32))
+    flags = f"--checkpoint_path {checkpoint} --face {portrait} --audio {folder / 'little.wav'}"
+    inference.main([*flags.split(), "--outfile", str(folder / "little.mp4"), "--box", *map(str, BOX)])
+    assert f"note: {folder / 'little.wav'} {said}" in capsys.readouterr().out
+
+
 def test_a_given_box_needs_no_detector(checkpoint, folder, portrait):
     syncer = LipSyncer(checkpoint, HParams(face_detector="sfd"), "cpu")
     syncer.sync(portrait, write_speech(folder / "speech.wav", 0.1), folder / "boxed.mp4", box=BOX)
@@ -476,6 +515,7 @@ def inputs(tmp_path, checkpoint):
     (tmp_path / "old.mp4").write_bytes(b"an older result")
     (tmp_path / "a file").touch()
     (tmp_path / "empty.mp4").touch()
+    wavfile.write(tmp_path / "empty.wav", 16000, np.zeros(0, np.float32))
     (tmp_path / "link.mp4").symlink_to(face)
     (tmp_path / "notes.mp4").write_text("not a video")
     return {"face": face, "audio": audio, "outfile": tmp_path / "old.mp4"}
@@ -491,6 +531,7 @@ def inputs(tmp_path, checkpoint):
         ({"face": "speech.wav"}, "speech.wav: no video stream"),
         ({"audio": "gone.wav"}, "gone.wav: no such file"),
         ({"audio": "face.mp4"}, "face.mp4: no audio stream"),
+        ({"audio": "empty.wav"}, "empty.wav: its sound is empty or damaged; give another file"),
         ({"outfile": "face.mp4"}, "face.mp4 is also read"),
         ({"outfile": "link.mp4"}, "link.mp4 is also read"),
         ({"outfile": "result.avi"}, "only .mp4 files are written"),
@@ -525,6 +566,16 @@ def test_without_a_face_in_any_frame_the_message_says_what_helps(checkpoint, tmp
         syncer.sync(**inputs)
     assert sorted(tmp_path.iterdir()) == before
     assert inputs["outfile"].read_bytes() == b"an older result"
+
+
+def test_pads_that_leave_nothing_of_a_face_are_named(checkpoint, inputs):
+    syncer = LipSyncer(checkpoint, HParams(), "cpu")
+    syncer.detector = Detector(Counting())
+    said = (
+        r"--pads 0 -500 0 0 .top bottom left right. leaves nothing of a face of 32x32 px in .*face.mp4: take away less"
+    )
+    with pytest.raises(UserError, match=said):
+        syncer.sync(**inputs, pads=(0, -500, 0, 0))
 
 
 class Interrupted(nn.Module):

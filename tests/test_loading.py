@@ -2,6 +2,9 @@
 
 import os
 import resource
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -270,11 +273,18 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, old_forma
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # deprecated, but such files are about
-def test_a_torchscript_program_is_refused(tmp_path):
-    path = tmp_path / "scripted.pth"
-    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
-    assert "is a TorchScript program and is refused" in refusal(load_generator, path)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated, but such files are about
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_torchscript_program_is_refused_with_the_command_that_takes_its_weights(tmp_path):
+    network, path = Generator(width=TINY).eval(), tmp_path / "the author's GAN.pt"
+    torch.jit.trace(network, (torch.rand(1, 1, 80, 16), torch.rand(1, 6, 96, 96))).save(path)
+    message = refusal(load_generator, path)
+    assert "is a TorchScript program, whose code would run, and is refused. If you trust its source" in message
+
+    python, *arguments = shlex.split(message[message.index("python -c") :])
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    loaded = load_generator(tmp_path / "the author's GAN.state_dict.pth")
+    assert_same_weights(loaded, network.state_dict())
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -296,6 +306,9 @@ def test_export_refuses_what_it_cannot_write_or_find(tmp_path):
         export.main([str(tmp_path / "own.pth"), "--outfile", str(tmp_path / "weights.onnx")])
     with pytest.raises(UserError, match="itself"):
         export.main([str(tmp_path / "own.pth"), "--outfile", str(tmp_path / "own.pth")])
+    export_official(SyncNetExpert(width=0.0625), tmp_path / "expert.pth")
+    with pytest.raises(UserError, match="not a generator: name another checkpoint or --network expert"):
+        export.main([str(tmp_path / "expert.pth"), "--outfile", str(tmp_path / "weights.pth")])
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     with pytest.raises(UserError, match="damaged"):
         load_generator(tmp_path / "broken.safetensors")

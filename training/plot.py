@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
+from matplotlib.backend_bases import FigureCanvasBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from errors import UserError, run_script
@@ -20,7 +21,7 @@ HIDDEN = ("speed/",)  # of interest while training, not afterwards
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", metavar="DIR", nargs="+", help="--checkpoint_dir of a training run")
-    parser.add_argument("--outfile", metavar="PNG", default="results/curves.png", help="(%(default)s)")
+    parser.add_argument("--outfile", metavar="FILE", default="results/curves.png", help="*.png, *.pdf … (%(default)s)")
     args = parser.parse_args(argv)
     plot(named(args.runs), Path(args.outfile))
     print(f"curves: {args.outfile}")
@@ -43,7 +44,13 @@ def read_events(run: Path) -> dict[str, list[tuple[float, int, float]]]:
 
 
 def plot(runs: dict[str, Path], outfile: Path) -> None:
-    """One panel for each quantity of each run; training and validation of the same quantity share a panel."""
+    """One panel for each quantity of each run; training and validation of the same quantity share a panel.
+
+    Raises UserError, before any log is read, for an outfile of a kind that matplotlib cannot write.
+    """
+    writable = FigureCanvasBase.get_supported_filetypes()
+    if outfile.suffix.lower().removeprefix(".") not in writable:
+        raise UserError(f"--outfile {outfile}: must end in .png or another of .{', .'.join(sorted(writable))}")
     panels = {}
     for name, run in runs.items():
         for tag, events in read_events(run).items():

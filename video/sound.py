@@ -65,7 +65,7 @@ def first_and_rest(path, container, mono: bool) -> tuple[Block, Iterator[Block]]
     blocks = sound_blocks(path, container, stream, mono)
     first = next(blocks, None)
     if first is None:
-        raise MediaError(f"{path}: nothing of its audio stream can be decoded")
+        raise MediaError(f"{path}: its sound is empty or damaged; give another file, or export it anew")
     return first, blocks
 
 
