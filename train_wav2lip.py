@@ -15,7 +15,7 @@ from pathlib import Path
 import hparams
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
-from clips.sampling import GeneratorSampling
+from clips.sampling import GeneratorSampling, fixed_draws
 from clips.settings import HEARD
 from errors import UserError, run_script
 from models import (
@@ -30,12 +30,14 @@ from models.vgg import VggFeatures
 from training import script
 from training.checkpoint import copy_weights
 from training.data import RunData
-from training.guards import GeneratorWatchdog
+from training.guards import GeneratorWatchdog, l1_of_grey
 from training.loop import Intervals
 from training.recipes.lipgan import LipGanRecipe
 from training.recipes.speech2vid import Speech2VidRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
 from training.sample_videos import SampleVideos
+
+GREY_FACES = 32  # windows of the val list that tell how far faces are from plain grey
 
 
 def main(argv=None):
@@ -66,6 +68,9 @@ def main(argv=None):
     eval_settings |= {"seed": hp.seed} if hp.seed else {}  # which draws the windows; earlier versions did not name it
     data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
 
+    draws = fixed_draws(data.val_sampling, min(GREY_FACES, hp.eval_windows))
+    grey_l1 = l1_of_grey([data.val_dataset[draw]["target"] for draw in draws])
+
     # networks, optimisers, and where to begin
     networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
     recipe = RECIPES[args.recipe](hp, *networks)
@@ -90,7 +95,7 @@ def main(argv=None):
         intervals=Intervals(hp.log_interval, hp.sample_interval, hp.eval_interval, hp.checkpoint_interval),
         warmup_steps=hp.warmup_steps,
         decay=hp.decay,
-        watch=GeneratorWatchdog(hp, first_step),
+        watch=GeneratorWatchdog(hp, first_step, grey_l1),
         show=SampleVideos(recipe, data.val_dataset, Path(args.checkpoint_dir) / "samples", device, hp.sample_videos),
     )
     values = evaluation.values

@@ -30,7 +30,7 @@ from models import (
 )
 from models.inputs import to_float
 from models.vgg import VggFeatures
-from training.guards import GeneratorWatchdog, NonFiniteSteps
+from training.guards import GeneratorWatchdog, NonFiniteSteps, l1_of_grey
 from training.learner import Learner, NonFiniteGradient
 from training.losses import contrastive_loss, discriminator_losses, gradient_penalty, stabilised_sync_loss
 from training.plot import read_events
@@ -427,7 +427,7 @@ def test_a_clip_with_a_broken_mel_is_named_and_stops_the_run_or_is_skipped(store
 
 
 def warnings_of(means: dict, periods: int = 1, overrides: str = "") -> list[str]:
-    watch = GeneratorWatchdog(resolve(overrides=f"guard_steps=10,{overrides}"), 0)
+    watch = GeneratorWatchdog(resolve(overrides=f"guard_steps=10,{overrides}"), 0, grey_l1=0.11)
     said = (watch(step, means) for step in range(1, 10 * periods + 1))
     return [text for text in said if text]
 
@@ -451,11 +451,19 @@ def test_a_saturated_discriminator_of_lipgan_is_named_too():
 
 
 def test_a_picture_that_is_not_learnt_is_blamed_on_the_weights():
-    said = warnings_of({"loss/l1": 0.4, "loss/sync": 0.01}, periods=3, overrides="syncnet_wt=0.9")
+    said = warnings_of({"loss/l1": 0.12, "loss/sync": 0.01}, periods=3, overrides="syncnet_wt=0.9")
     assert len(said) == 2  # not at the first period: every run begins so
-    assert "not learnt" in said[0]
+    assert "not learnt: L1 0.1200 over a whole period, and plain grey has 0.1100" in said[0]
     assert "syncnet_wt (now 0.9)" in said[0]
     assert "disc_wt" not in said[0]
+    assert not warnings_of({"loss/l1": 0.1, "loss/sync": 0.01}, periods=3, overrides="syncnet_wt=0.9")
+
+
+def test_grey_is_measured_against_each_window():
+    dark_and_light = [np.full((5, 4, 4, 3), grey, np.uint8) for grey in (40, 200)]
+    assert l1_of_grey(dark_and_light) == 0
+    dark_and_light[0][:, :2] += 51
+    assert l1_of_grey(dark_and_light) == pytest.approx(0.05)
 
 
 def test_skipped_steps_are_counted_aloud_and_end_the_run_where_there_is_nothing_else(tmp_path, capsys):
@@ -477,7 +485,7 @@ def test_an_exploded_sync_loss_is_named_with_its_remedy():
 
 
 def test_a_picture_that_gets_worse_is_blamed_on_the_other_losses():
-    watch = GeneratorWatchdog(resolve(overrides="guard_steps=10"), 0)
+    watch = GeneratorWatchdog(resolve(overrides="guard_steps=10"), 0, grey_l1=0.11)
     said = [watch(step, {"loss/l1": 0.05 if step <= 10 else 0.09}) for step in range(1, 21)]
     assert [text is not None for text in said].count(True) == 1
     assert "L1 0.0900, it was 0.0500" in said[-1]
@@ -498,7 +506,7 @@ def test_a_run_from_a_collapsed_discriminator_says_so(store, expert, tmp_path, c
 
 def test_a_discriminator_that_wins_every_time_is_called_saturated():
     hp = resolve(overrides=f"{GENERATOR},guard_steps=10,disc_initial_learning_rate=0.01")
-    adversary, watch = Adversary(hp, CPU), GeneratorWatchdog(hp, 0)
+    adversary, watch = Adversary(hp, CPU), GeneratorWatchdog(hp, 0, grey_l1=0.11)
     bright, dark = torch.ones(2, 3, 5, 96, 96), torch.zeros(2, 3, 5, 96, 96)
     said = []
     for step in range(1, 61):
@@ -526,6 +534,14 @@ def test_a_run_with_an_expert_that_denies_everything_says_so(store, tmp_path, ca
     said = capsys.readouterr().out
     assert "warning: the sync loss has exploded" in said
     assert "lower syncnet_wt (now 0.03)" in said
+
+
+def test_a_run_with_a_wrong_sync_weight_says_so(store, expert, tmp_path, capsys):
+    settings = f"{GENERATOR},guard_steps=2,eval_interval=100,syncnet_wt=0.99,initial_learning_rate=1e-9"
+    train_generator(store, expert, tmp_path / "run", 6, "--recipe", "wav2lip", hp=settings)
+    said = capsys.readouterr().out
+    assert "warning: the picture is not learnt" in said
+    assert "lower initial_learning_rate (now 1e-09) or syncnet_wt (now 0.99)" in said
 
 
 # perceptual loss, chin jitter

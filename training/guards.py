@@ -4,6 +4,7 @@ that breaks the picture."""
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from errors import UserError
@@ -15,7 +16,6 @@ COLLAPSED_LOSS = 4.0  # of its real or its fake half: it gives one answer to eve
 HOPELESS_GAN = 4.0  # L_gen of a generator that gets no use out of such a discriminator; ln 2 is a tie
 EXPLODED_SYNC = 4.0  # E_sync; off-sync pairs of real faces lie between 1 and 2
 HOPELESS_MATCH = 1.0  # squared distance of drawn faces from their speech from which LipGAN's discriminator is content
-UNLEARNT_L1 = 0.25  # a plain grey picture is nearer to a face
 MOST_IN_A_ROW = 100  # steps that may be skipped
 WORSE_L1 = 1.3  # L1 over that of the best period from which the other losses are said to break the picture
 
@@ -55,15 +55,21 @@ class NonFiniteSteps:
         return {"gradient/skipped_steps": 1.0}
 
 
+def l1_of_grey(windows: list[np.ndarray]) -> float:
+    """L1 of the mean grey of each of the windows uint8 (T, H, W, 3), on the scale of 0 to 1."""
+    return float(np.mean([np.abs(faces - faces.mean()).mean() / 255 for faces in windows]))
+
+
 class GeneratorWatchdog:
     """watchdog(step, means of the steps since the last call) -> what to tell the person, or None.
 
+    grey_l1: L1 of pictures that are all of one grey, see `l1_of_grey`; what is not nearer to a face has learnt nothing.
     Judges periods of hp.guard_steps steps. The same warning comes at its 1st, 2nd, 4th, 8th … period.
     Nothing of this is in checkpoints: a resumed run judges by what it sees itself.
     """
 
-    def __init__(self, hp: HParams, first_step: int):
-        self.hp, self._period = hp, first_step // hp.guard_steps
+    def __init__(self, hp: HParams, first_step: int, grey_l1: float):
+        self.hp, self.grey_l1, self._period = hp, grey_l1, first_step // hp.guard_steps
         self._seen, self._said = defaultdict(list), defaultdict(int)
         self._best_l1 = float("inf")
         self._is_first_period = True
@@ -123,11 +129,11 @@ class GeneratorWatchdog:
                 "sync_start_step",
             )
         l1 = means.get("loss/l1", float("inf"))
-        if not self._is_first_period and UNLEARNT_L1 < l1 < float("inf"):
+        if not self._is_first_period and self.grey_l1 < l1 < float("inf"):
             yield (
                 "unlearnt",
-                f"the picture is not learnt: L1 {l1:.4f} over a whole period, and plain grey would do as well: lower "
-                f"initial_learning_rate (now {hp.initial_learning_rate:g}){self._weights_beside_l1(means)}",
+                f"the picture is not learnt: L1 {l1:.4f} over a whole period, and plain grey has {self.grey_l1:.4f}: "
+                f"lower initial_learning_rate (now {hp.initial_learning_rate:g}){self._weights_beside_l1(means)}",
             )
         self._is_first_period = False
         if l1 > WORSE_L1 * self._best_l1:
