@@ -3,7 +3,8 @@
     python preprocess.py --data_root lrs2/main --preprocessed_root data/lrs2
     python preprocess.py --data_root vox2/dev/mp4 --preprocessed_root data/vox2 --ngpu 4 --hparams preprocess_workers=8
 
-Run it again to go on where it stopped: finished clips are not touched.
+Run it again to go on where it stopped: finished clips are not touched. Clips that a filelist names stay in it; those
+that exclude.txt in the folder of the filelists names, one <id>/<clip> per line, are put into none.
 """
 
 import argparse
@@ -77,9 +78,9 @@ def fill(store_root: Path, data_root: Path, sources: list[str], lists: Path, arg
     run_all(todo, names, data_root, store_root, devices, hp, rows)
 
     # filelists and summary
-    kept = [row.clip for row in rows.values() if row.status == "kept"]
-    counts = write_filelists(lists, kept, hp) if kept else {}
-    print(summary(rows, counts, lists, hp))
+    kept = any(row.status == "kept" for row in rows.values())
+    of_lists = write_filelists(lists, rows, hp) if kept else []
+    print(summary(rows, of_lists, lists, hp))
     if not kept:
         raise UserError(f"no clip of {data_root} could be kept: the reasons stand above")
 
@@ -289,8 +290,8 @@ def outcome(future, source: str, name: str, size: int, hp) -> manifest.Row:
 def refuse_foreign_lists(lists: Path, sources, rows) -> None:
     """Stops before filelists of another data set would be overwritten."""
     known = set(clip_names(sources, rows).values())
-    listed = filelists.existing(lists)
-    foreign = [name for name in listed if name not in known and filelists.first_word(name) not in known]
+    lines = [line for of_split in filelists.existing(lists).values() for line in of_split]
+    foreign = [line for line in lines + filelists.excluded(lists) if filelists.clip_named(line, known) not in known]
     if foreign:
         raise UserError(
             f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: "
@@ -298,20 +299,43 @@ def refuse_foreign_lists(lists: Path, sources, rows) -> None:
         )
 
 
-def write_filelists(lists: Path, kept: list[str], hp) -> dict[str, int]:
-    """Splits the kept clips by identity; an identity that is listed already stays in its split."""
-    listed = {name.split("/")[0]: split for name, split in filelists.existing(lists).items()}
-    identities = sorted({name.split("/")[0] for name in kept})
-    return filelists.write(lists, kept, filelists.assign(identities, hp.val_share, hp.test_share, listed))
+def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]:
+    """Takes what was rejected or is excluded out of the lists, adds what none of them names; says so in lines."""
+    known = {row.clip for row in rows.values()}
+    listed = {
+        split: [filelists.clip_named(line, known) for line in lines]
+        for split, lines in filelists.existing(lists).items()
+    }
+    excluded = {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
+    kept = {row.clip for row in rows.values() if row.status == "kept"}
+    wanted = kept - excluded
+    added = filelists.unlisted(sorted(wanted), listed, hp.val_share, hp.test_share)
+    stayed = {split: wanted & set(names) for split, names in listed.items()}
+    counts = filelists.write(
+        lists,
+        {
+            split: stayed.get(split, set()) | {clip for clip, of_clip in added.items() if of_clip == split}
+            for split in filelists.SPLITS
+        },
+    )
+
+    lines = [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
+    if any(stayed.values()) and added:
+        by_split = Counter(added.values())
+        where = ", ".join(f"{by_split[split]} {split}" for split in filelists.SPLITS if by_split[split])
+        lines.append(f"  {len(added)} clips that no list named were added: {where}")
+    if kept & excluded:
+        lines.append(f"  {len(kept & excluded)} clips that {filelists.EXCLUDED} names are in no list")
+    return lines
 
 
-def summary(rows: dict[str, manifest.Row], counts: dict[str, int], lists: Path, hp) -> str:
-    """What was kept, and why the rest was not."""
+def summary(rows: dict[str, manifest.Row], of_lists: list[str], lists: Path, hp) -> str:
+    """What was kept, and why the rest was not; of_lists: lines on the filelists, if they were written."""
     kept = [row for row in rows.values() if row.status == "kept"]
     rejected = [row for row in rows.values() if row.status != "kept"]
     minutes = sum(row.frames for row in kept) / hp.fps / 60
     lines = [f"kept {len(kept)} clips, {minutes:.1f} minutes, {len({row.identity for row in kept})} identities"]
-    lines += [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
+    lines += of_lists
     lines += [f"rejected {len(rejected)} clips" + (":" if rejected else "")]
     by_kind = Counter(row.reason.split(":")[0] for row in rejected)
     for kind, count in by_kind.most_common():
@@ -319,7 +343,7 @@ def summary(rows: dict[str, manifest.Row], counts: dict[str, int], lists: Path, 
         lines.append(
             f"  {kind:<12}{count:>7}   e.g. {example.source}: {example.reason.partition(': ')[2] or example.reason}"
         )
-    if counts:
+    if of_lists:
         lines.append(f"filelists in {lists}, all reasons in manifest.jsonl")
     return "\n".join(lines)
 

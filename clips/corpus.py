@@ -98,7 +98,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         )
     is_official = official.is_official(root)
     if is_official:
-        rows = official.scan(root, [filelists.first_word(name) for name in listed], alignment)
+        rows = official.scan(root, [filelists.clip_named(line, ()) for line in listed], alignment)
     else:
         rows = {row.clip: row for row in manifest.read(root).values()}
         if not rows:
@@ -106,7 +106,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
 
     names, windows, late, skipped, settings = [], [], [], {}, set()
     for line in listed:
-        name = line if line in rows else filelists.first_word(line)
+        name = filelists.clip_named(line, rows)
         row = rows.get(name)
         if row is None:
             skipped[name] = "listed, but not in the store"

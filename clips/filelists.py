@@ -1,15 +1,18 @@
 """filelists/{train,val,test}.txt: which clips belong to which split, one "<id>/<clip>" per line (official format).
 
-No identity is in two splits: a network that has seen a face is no judge of how it does on strangers.
+No identity is put into two splits: a network that has seen a face is no judge of how it does on strangers. A split
+made by hand may do so, and stays as it is. exclude.txt beside them names clips that are to be in none.
 """
 
 import hashlib
 import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from errors import UserError
 
 SPLITS = ("train", "val", "test")
+EXCLUDED = "exclude.txt"
 
 
 def read(folder: Path, split: str) -> list[str]:
@@ -50,13 +53,29 @@ def assign(identities: list[str], val_share: float, test_share: float, kept: dic
     return splits
 
 
-def write(folder: Path, clips: list[str], splits: dict[str, str]) -> dict[str, int]:
-    """Writes the three lists and returns how many clips each names."""
+def unlisted(clips: list[str], listed: dict[str, list[str]], val_share: float, test_share: float) -> dict[str, str]:
+    """A split for each of `clips` that no list names; listed: names by split.
+
+    It is the split of its identity. Where a split made by hand has that in several, it is train: what is held out
+    grows only by hand. Identities that no list names are assigned by their shares.
+    """
+    found_in = {}
+    for split, names in listed.items():
+        for name in names:
+            found_in.setdefault(_identity(name), set()).add(split)
+    settled = {identity: splits.pop() if len(splits) == 1 else "train" for identity, splits in found_in.items()}
+    splits = assign(sorted({_identity(clip) for clip in clips}), val_share, test_share, settled)
+    named = {name for names in listed.values() for name in names}
+    return {clip: splits[_identity(clip)] for clip in clips if clip not in named}
+
+
+def write(folder: Path, clips: dict[str, Iterable[str]]) -> dict[str, int]:
+    """Writes the three lists, of clips by split, and returns how many clips each names."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split in SPLITS:
-        names = sorted(clip for clip in clips if splits[clip.split("/")[0]] == split)
+        names = sorted(set(clips.get(split, ())))
         part = folder / f"{split}.txt.part"
         part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         os.replace(part, folder / f"{split}.txt")
@@ -64,19 +83,21 @@ def write(folder: Path, clips: list[str], splits: dict[str, str]) -> dict[str, i
     return counts
 
 
-def existing(folder: Path) -> dict[str, str]:
-    """Split by clip name, of the lists that exist already."""
-    found = {}
-    for split in SPLITS:
-        path = Path(folder) / f"{split}.txt"
-        if path.exists():
-            found.update(dict.fromkeys(_lines(path), split))
-    return found
+def existing(folder: Path) -> dict[str, list[str]]:
+    """Lines by split, of the lists that exist already."""
+    paths = {split: Path(folder) / f"{split}.txt" for split in SPLITS}
+    return {split: _lines(path) for split, path in paths.items() if path.exists()}
 
 
-def first_word(line: str) -> str:
-    """Lists of the official data sets may carry a label behind the name."""
-    return line.split()[0]
+def excluded(folder: Path) -> list[str]:
+    """Lines of exclude.txt, none where there is no such file."""
+    path = Path(folder) / EXCLUDED
+    return _lines(path) if path.exists() else []
+
+
+def clip_named(line: str, known: Container[str]) -> str:
+    """The clip that a line names; those of the official data sets may carry a label behind it."""
+    return line if line in known else line.split()[0]
 
 
 def can_hold(name: str) -> bool:
@@ -92,6 +113,10 @@ def can_hold(name: str) -> bool:
 def _lines(path: Path) -> list[str]:
     # Not splitlines: names may hold characters that it takes for line ends.
     return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def _identity(name: str) -> str:
+    return name.split("/")[0]
 
 
 def _shuffled(name: str) -> str:

@@ -75,8 +75,8 @@ def write_store(root: Path, clips: dict, **of_clip) -> Path:
 
 
 def write_lists(root: Path, names: list[str]) -> None:
-    identities = {name.split("/")[0] for name in names}
-    filelists.write(root / "lists", names, {name: "val" if name == VAL else "train" for name in identities})
+    held_out = [name for name in names if name.split("/")[0] == VAL]
+    filelists.write(root / "lists", {"train": set(names) - set(held_out), "val": held_out})
 
 
 @pytest.fixture(scope="module")

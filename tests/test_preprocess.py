@@ -162,7 +162,7 @@ def test_a_second_run_touches_nothing(data_root, store, capsys):
 
 
 def test_the_summary_counts_by_reason(rows, store):
-    said = preprocess.summary(rows, {}, store, preprocess.hparams.resolve())
+    said = preprocess.summary(rows, [], store, preprocess.hparams.resolve())
     assert "kept 9 clips" in said
     assert "unreadable        3" in said
     assert "bad/no_sound.mp4: the file has no audio stream" in said
@@ -296,8 +296,41 @@ def test_filelists_of_other_data_are_not_overwritten(data_root, tmp_path):
 
 def test_lists_with_labels_name_the_same_clips(tmp_path):
     (tmp_path / "test.txt").write_text("id0/talk NF\nid1/\u2028talk\n")
-    assert filelists.existing(tmp_path) == {"id0/talk NF": "test", "id1/\u2028talk": "test"}
+    assert filelists.existing(tmp_path) == {"test": ["id0/talk NF", "id1/\u2028talk"]}
     preprocess.refuse_foreign_lists(tmp_path, ["id0/talk.mp4", "id1/\u2028talk.mp4"], {})
+
+
+def split_by_hand(lists: Path, **clips: str) -> None:
+    lists.mkdir()
+    for split, names in clips.items():
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names.split()))
+
+
+def kept_rows(*clips: str) -> dict[str, manifest.Row]:
+    return {f"{clip}.mp4": manifest.Row(f"{clip}.mp4", clip, "kept") for clip in clips}
+
+
+def test_a_split_made_by_hand_stays_as_it_is(tmp_path):
+    split_by_hand(tmp_path / "lists", train="id0/a id0/b id1/a id2/a", val="id0/c id0/b", test="id0/d id3/a")
+    rows = kept_rows("id0/a", "id0/b", "id0/c", "id0/d", "id0/new", "id1/a", "id1/new", "id3/a", "id3/new")
+    rows["id2/a.mp4"] = manifest.Row("id2/a.mp4", "id2/a", "rejected", "silent: loudness 0")
+    said = preprocess.write_filelists(tmp_path / "lists", rows, hp_of(",val_share=0.9"))
+    assert filelists.existing(tmp_path / "lists") == {
+        "train": ["id0/a", "id0/b", "id0/new", "id1/a", "id1/new"],
+        "val": ["id0/b", "id0/c"],  # a clip that two lists name stays in both
+        "test": ["id0/d", "id3/a", "id3/new"],
+    }
+    assert "  3 clips that no list named were added: 2 train, 1 test" in said
+
+
+def test_clips_that_are_excluded_are_put_into_no_list(tmp_path):
+    split_by_hand(tmp_path / "lists", train="id0/a id0/b", exclude="id0/b id1/a")
+    said = preprocess.write_filelists(tmp_path / "lists", kept_rows("id0/a", "id0/b", "id1/a", "id1/b"), hp_of())
+    assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a", "id1/b"], "val": [], "test": []}
+    assert "  2 clips that exclude.txt names are in no list" in said
+    (tmp_path / "lists/exclude.txt").write_text("id0/typo\n")
+    with pytest.raises(UserError, match="1 clips that are not in this data root, such as id0/typo"):
+        preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
 
 
 def test_an_empty_or_missing_data_root_is_refused(tmp_path):
