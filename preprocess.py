@@ -29,6 +29,7 @@ import video
 from clips import filelists, manifest
 from clips.ingest import ingest
 from clips.settings import differences, settings_of
+from clips.store import whole
 from errors import OutOfMemory, UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
@@ -71,8 +72,12 @@ def fill(store_root: Path, data_root: Path, sources: list[str], lists: Path, arg
 
     # what is left to do
     names = clip_names(sources, rows)
-    todo = [source for source in sources if not is_done(rows.get(source), sizes[source], hp, args.redo)]
+    lost = lost_clips(store_root, rows)
+    todo = [source for source in sources if not is_done(rows.get(source), sizes[source], hp, args.redo, source in lost)]
     print(f"{len(sources)} videos in {data_root}, {len(sources) - len(todo)} of them done before")
+    again = lost.intersection(todo)
+    if again:
+        print(f"note: {len(again)} stored clips, e.g. {rows[min(again)].clip}, have lost files and are made again")
     warn_of_other_settings(rows, sources, todo, hp)
 
     run_all(todo, names, data_root, store_root, devices, hp, rows)
@@ -162,12 +167,22 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def is_done(row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str | None = None) -> bool:
+def lost_clips(store_root: Path, rows: dict[str, manifest.Row]) -> set[str]:
+    """Sources of the clips that were kept and whose files are no longer in the store."""
+    kept = {source: row.clip for source, row in rows.items() if row.status == "kept"}
+    there = whole(store_root, kept.values())
+    return {source for source, clip in kept.items() if clip not in there}
+
+
+def is_done(
+    row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str | None = None, is_lost: bool = False
+) -> bool:
     """A clip is done when its source has not changed; a rejected one is tried again under other hparams.
 
-    Where the machine may be to blame, a rejected one is tried again in any case.
+    Where the machine may be to blame, a rejected one is tried again in any case. size: bytes of the source, 0 where
+    that is gone; is_lost: the clip's own files are gone.
     """
-    if row is None:
+    if row is None or (is_lost and size):
         return False
     if row.status == "kept" and (size == 0 or (redo is None and row.source_bytes == size)):
         return True  # also where the source was deleted since

@@ -15,7 +15,7 @@ import numpy as np
 from clips import filelists, manifest, official
 from clips.index import Alignment, Ranges
 from clips.settings import HEARD, differences
-from clips.store import Clip
+from clips.store import Clip, whole
 from errors import UserError
 from hparams import HParams
 
@@ -105,14 +105,19 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
             raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
 
     names, windows, late, skipped, settings = [], [], [], {}, set()
-    for line in listed:
-        name = filelists.clip_named(line, rows)
+    chosen = [filelists.clip_named(line, rows) for line in listed]
+    kept = [name for name in chosen if name in rows and rows[name].status == "kept"]
+    there = set(kept) if is_official else whole(root, kept)
+    for name in chosen:
         row = rows.get(name)
         if row is None:
             skipped[name] = "listed, but not in the store"
             continue
         if row.status != "kept":
             skipped[name] = f"rejected by preprocess.py: {row.reason}"
+            continue
+        if name not in there:
+            skipped[name] = "its files are gone: run preprocess.py again"
             continue
         offset = (row.offset_frames or 0) if hp.correct_offsets else 0
         ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns, offset)

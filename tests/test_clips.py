@@ -4,6 +4,7 @@ but (seed, epoch, index), and unusable data is named before training starts."""
 import dataclasses
 import os
 import pickle
+import shutil
 from collections import Counter
 from itertools import islice
 
@@ -181,6 +182,15 @@ def test_a_filelist_that_names_absent_clips_says_so(store, tmp_path):
     (tmp_path / "train.txt").write_text("id9/gone\n")
     with pytest.raises(UserError, match="none of its 1 clips can be used.*id9/gone: listed, but not in the store"):
         open_split(store, tmp_path, "train", HP, "expert")
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".npz"])
+def test_a_listed_clip_whose_files_are_gone_is_not_used(store, tmp_path, suffix):
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / f"store/id2/clip0{suffix}").unlink()
+    corpus = open_split(tmp_path / "store", store / "lists", "train", HP, "expert")
+    assert corpus.skipped == {"id2/clip0": "its files are gone: run preprocess.py again"}
+    assert len(corpus) == 7
 
 
 def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):

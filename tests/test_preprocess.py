@@ -192,6 +192,18 @@ def test_a_source_that_changed_is_done_again_and_one_that_is_gone_is_not(rows):
     assert preprocess.is_done(kept, 0, hp_of(), redo="all")
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".npz"])
+def test_a_clip_whose_files_are_gone_is_made_again_while_its_source_is_there(rows, store, tmp_path, suffix):
+    shutil.copytree(store, tmp_path / "store")
+    assert not preprocess.lost_clips(tmp_path / "store", rows)
+    (tmp_path / f"store/id0/talk{suffix}").unlink()
+    shutil.rmtree(tmp_path / "store/some")
+    assert preprocess.lost_clips(tmp_path / "store", rows) == {"id0/talk.mp4", "some/half.mp4"}
+    lost = rows["some/half.mp4"]
+    assert not preprocess.is_done(lost, lost.source_bytes, hp_of(), is_lost=True)
+    assert preprocess.is_done(lost, 0, hp_of(), is_lost=True)
+
+
 @pytest.mark.parametrize("error", [ProcessExpired("died", code=1), ValueError("odd")])
 def test_what_may_be_the_machines_fault_is_tried_again(error):
     row = preprocess.outcome(failed(error), "a.mp4", "a", 5, hp_of())
@@ -223,6 +235,18 @@ def test_a_store_in_the_place_of_its_videos_is_refused(tmp_path):
     with pytest.raises(UserError, match="is the data root"):
         run(tmp_path, tmp_path)
     assert (tmp_path / "id0/a.mov").read_bytes() == before
+
+
+def test_a_store_that_lost_a_clip_is_repaired_by_a_plain_run(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_video(tmp_path / f"videos/id0/{name}.mp4")
+    run(tmp_path / "videos", tmp_path / "store")
+    (tmp_path / "store/id0/a.npz").unlink()
+    before = (tmp_path / "store/id0/b.mov").stat().st_mtime_ns
+    run(tmp_path / "videos", tmp_path / "store")
+    assert "1 stored clips, e.g. id0/a, have lost files and are made again" in capsys.readouterr().out
+    assert Clip(tmp_path / "store/id0/a").frames == 30
+    assert (tmp_path / "store/id0/b.mov").stat().st_mtime_ns == before
 
 
 def test_another_data_root_with_the_same_names_is_refused(tmp_path, monkeypatch):
