@@ -102,7 +102,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
     else:
         rows = {row.clip: row for row in manifest.read(root).values()}
         if not rows:
-            raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
+            raise UserError(f"{root}: holds no clips: {_where_clips_are(root)}")
 
     names, windows, late, skipped, settings = [], [], [], {}, set()
     chosen = [filelists.clip_named(line, rows) for line in listed]
@@ -114,7 +114,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
             skipped[name] = "listed, but not in the store"
             continue
         if row.status != "kept":
-            skipped[name] = f"rejected by preprocess.py: {row.reason}"
+            skipped[name] = row.reason if is_official else f"rejected by preprocess.py: {row.reason}"
             continue
         if name not in there:
             skipped[name] = "its files are gone: run preprocess.py again"
@@ -137,3 +137,11 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
             f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
     return Corpus(root, names, windows, skipped, hp, is_official, late, frozenset(settings))
+
+
+def _where_clips_are(root: Path) -> str:
+    """The likely remedy for a data root that is neither a store nor of the official layout."""
+    above = root.resolve().parent
+    if (above / manifest.NAME).exists() or next(root.glob("*/*.jpg"), None):
+        return f"it is a folder of {above}, give that as --data_root"
+    return f"run preprocess.py --data_root VIDEOS --preprocessed_root {root}"

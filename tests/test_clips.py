@@ -205,6 +205,34 @@ def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):
         open_split(tmp_path, store / "lists", "train", HP, "expert")
 
 
+def test_a_data_root_one_level_too_deep_is_named(store, tmp_path):
+    with pytest.raises(UserError, match=f"id2: holds no clips: it is a folder of {store}, give that"):
+        open_split(store / "id2", store / "lists", "train", HP, "expert")
+    (tmp_path / "id2/clip0").mkdir(parents=True)
+    (tmp_path / "id2/clip0/0.jpg").touch()
+    with pytest.raises(UserError, match=f"id2: holds no clips: it is a folder of {tmp_path}, give that"):
+        open_split(tmp_path / "id2", store / "lists", "train", HP, "expert")
+
+
+def test_clips_of_the_official_layout_that_cannot_be_used_say_why(tmp_path):
+    for name in ("whole", "mute", "empty", "padded"):
+        (tmp_path / f"id0/{name}").mkdir(parents=True)
+        for i in range(20):
+            (tmp_path / f"id0/{name}" / (f"{i:03d}.jpg" if name == "padded" else f"{i}.jpg")).touch()
+        (tmp_path / f"id0/{name}/audio.wav").write_bytes(b"" if name == "empty" else b"RIFF")
+    (tmp_path / "id0/whole/020.jpg").touch()  # is never read
+    (tmp_path / "id0/mute/audio.wav").unlink()
+    (tmp_path / "train.txt").write_text("id0/whole\nid0/mute\nid0/empty\nid0/padded\nid0/gone\n")
+    corpus = open_split(tmp_path, tmp_path, "train", HP, "expert")
+    assert (corpus.names, corpus.windows) == (["id0/whole"], [[(0, 16)]])
+    assert corpus.skipped == {
+        "id0/mute": "audio.wav is missing: preprocess the clip again",
+        "id0/empty": "audio.wav is empty: preprocess the clip again",
+        "id0/padded": "no frames: they are called 0.jpg, 1.jpg and so on",
+        "id0/gone": "listed, but not in the store",
+    }
+
+
 def test_the_official_layout_is_read_as_it_is(store, tmp_path):
     import wave
 
