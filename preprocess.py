@@ -308,9 +308,9 @@ def refuse_foreign_lists(lists: Path, sources, rows) -> None:
     lines = [line for of_split in filelists.existing(lists).values() for line in of_split]
     foreign = [line for line in lines + filelists.excluded(lists) if filelists.clip_named(line, known) not in known]
     if foreign:
+        remedy = filelists.naming_hint(foreign[0]) or "name another folder with --filelists"
         raise UserError(
-            f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: "
-            f"name another folder with --filelists"
+            f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: {remedy}"
         )
 
 

@@ -98,20 +98,22 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         )
     is_official = official.is_official(root)
     if is_official:
-        rows = official.scan(root, [filelists.clip_named(line, ()) for line in listed], alignment)
+        rows = official.scan(root, [line.split()[0] for line in listed], alignment)  # without label
     else:
         rows = {row.clip: row for row in manifest.read(root).values()}
         if not rows:
             raise UserError(f"{root}: holds no clips: {_where_clips_are(root)}")
 
     names, windows, late, skipped, settings = [], [], [], {}, set()
-    chosen = [filelists.clip_named(line, rows) for line in listed]
+    # each clip once, also where several lines name it
+    chosen = dict.fromkeys(filelists.clip_named(line, rows) for line in listed)
     kept = [name for name in chosen if name in rows and rows[name].status == "kept"]
     there = set(kept) if is_official else whole(root, kept)
     for name in chosen:
         row = rows.get(name)
         if row is None:
-            skipped[name] = "listed, but not in the store"
+            hint = filelists.naming_hint(name)
+            skipped[name] = "listed, but not in the store" + (f": {hint}" if hint else "")
             continue
         if row.status != "kept":
             skipped[name] = row.reason if is_official else f"rejected by preprocess.py: {row.reason}"
@@ -134,7 +136,7 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         example = next(iter(skipped.items()))
         path = Path(lists) / f"{split}.txt"
         raise UserError(
-            f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
+            f"{path}: none of its {len(chosen)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
     return Corpus(root, names, windows, skipped, hp, is_official, late, frozenset(settings))
 

@@ -7,8 +7,9 @@ made by hand may do so, and stays as it is. exclude.txt beside them names clips 
 import hashlib
 import os
 from collections.abc import Container, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import video
 from errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -96,8 +97,21 @@ def excluded(folder: Path) -> list[str]:
 
 
 def clip_named(line: str, known: Container[str]) -> str:
-    """The clip that a line names; those of the official data sets may carry a label behind it."""
-    return line if line in known else line.split()[0]
+    """The clip that a line names: lines of the official data sets may carry a label behind it.
+
+    Where neither is known, the whole line.
+    """
+    name = line.split()[0]
+    return name if name in known and line not in known else line
+
+
+def naming_hint(line: str) -> str:
+    """How clips are named, for a line that names none since it is written as the path of a file; "" for others."""
+    endings = {PurePath(name).suffix.lower() for name in (line, line.split()[0])}
+    is_path = line.startswith("/") or line[1:2] == ":" or "\\" in line
+    if not is_path and endings.isdisjoint(video.VIDEO_SUFFIXES | video.AUDIO_SUFFIXES | {".npz"}):
+        return ""
+    return "lists name clips as <id>/<clip>, without ending, relative to the store"
 
 
 def can_hold(name: str) -> bool:
@@ -111,8 +125,12 @@ def can_hold(name: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
     # Not splitlines: names may hold characters that it takes for line ends.
-    return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _identity(name: str) -> str:

@@ -153,6 +153,13 @@ def test_a_manifest_survives_a_torn_last_line(tmp_path):
     assert rows["a.mp4"].runs == [(0, 5)]
 
 
+def test_a_reason_that_is_not_utf8_is_written_and_read_back(tmp_path):
+    writer = manifest.ManifestWriter(tmp_path)
+    writer.add(manifest.Row("a.mp4", "a/a", "rejected", "unreadable: caf\udce9/ä.mp4"))
+    writer.close()
+    assert manifest.read(tmp_path)["a.mp4"].reason == "unreadable: caf\udce9/ä.mp4"
+
+
 # filelists
 
 
@@ -182,6 +189,23 @@ def test_a_filelist_that_names_absent_clips_says_so(store, tmp_path):
     (tmp_path / "train.txt").write_text("id9/gone\n")
     with pytest.raises(UserError, match="none of its 1 clips can be used.*id9/gone: listed, but not in the store"):
         open_split(store, tmp_path, "train", HP, "expert")
+
+
+def test_lists_from_windows_are_read(store, tmp_path):
+    (tmp_path / "train.txt").write_bytes("\ufeffid2/clip0\r\nid2/clip1\r\nid2/clip1 label\r\n".encode())
+    corpus = open_split(store, tmp_path, "train", HP, "expert")
+    assert (corpus.names, corpus.skipped) == (["id2/clip0", "id2/clip1"], {})
+    (tmp_path / "train.txt").write_text("id2/clip0\n", encoding="utf-16")
+    with pytest.raises(UserError, match="train.txt: is not UTF-8 text: save it as UTF-8"):
+        open_split(store, tmp_path, "train", HP, "expert")
+
+
+@pytest.mark.parametrize("name", ["/data/id2/clip0", r"id2\clip0", "C:/my clip", "id2/my clip.mp4", "id2/a.MOV NF"])
+def test_a_list_that_names_files_is_told_how_clips_are_named(store, tmp_path, name):
+    (tmp_path / "train.txt").write_text(f"id2/clip0\n{name}\n")
+    corpus = open_split(store, tmp_path, "train", HP, "expert")
+    hint = "lists name clips as <id>/<clip>, without ending, relative to the store"
+    assert corpus.skipped == {name: f"listed, but not in the store: {hint}"}
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".npz"])

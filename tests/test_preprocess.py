@@ -353,7 +353,10 @@ def test_clips_that_are_excluded_are_put_into_no_list(tmp_path):
     assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a", "id1/b"], "val": [], "test": []}
     assert "  2 clips that exclude.txt names are in no list" in said
     (tmp_path / "lists/exclude.txt").write_text("id0/typo\n")
-    with pytest.raises(UserError, match="1 clips that are not in this data root, such as id0/typo"):
+    with pytest.raises(UserError, match="1 clips that are not in this data root, such as id0/typo: name another"):
+        preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
+    (tmp_path / "lists/exclude.txt").write_text("id0/a.mp4\n")
+    with pytest.raises(UserError, match="such as id0/a.mp4: lists name clips as <id>/<clip>, without ending"):
         preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
 
 
