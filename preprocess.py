@@ -51,6 +51,8 @@ def main(argv=None):
     # everything that can fail on a typo, before hours of work
     if args.ngpu > torch.cuda.device_count():
         raise UserError(f"--ngpu {args.ngpu}: torch finds {torch.cuda.device_count()} GPUs here: lower it, 0 = CPU")
+    refuse_file("--preprocessed_root", store_root)
+    refuse_file("--filelists", lists)
     if store_root.resolve() == data_root.resolve():
         raise UserError(
             f"--preprocessed_root {store_root}: is the data root, whose videos it would replace: name another"
@@ -116,8 +118,17 @@ def parse_args(argv):
     return parser.parse_args(argv)
 
 
+def refuse_file(flag: str, folder: Path) -> None:
+    """UserError where a file is in the way of a folder that is to be written."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{flag} {folder}: {nearest} is a file, a folder is needed: name another")
+
+
 def find_videos(data_root: Path, store_root: Path) -> list[str]:
     """Paths of all videos below data_root, relative to it, in a fixed order; hidden ones and the store are left out."""
+    if data_root.is_file():
+        raise UserError(f"--data_root {data_root}: is a file: name the folder above it, {data_root.parent}")
     if not data_root.is_dir():
         raise UserError(f"--data_root {data_root}: no such folder")
     found = []
@@ -317,31 +328,41 @@ def refuse_foreign_lists(lists: Path, sources, rows) -> None:
 def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]:
     """Takes what was rejected or is excluded out of the lists, adds what none of them names; says so in lines."""
     known = {row.clip for row in rows.values()}
+    kept = {row.clip for row in rows.values() if row.status == "kept"}
+    excluded = kept & {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
+    kept -= excluded
     listed = {
         split: [filelists.clip_named(line, known) for line in lines]
         for split, lines in filelists.existing(lists).items()
     }
-    excluded = {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
-    kept = {row.clip for row in rows.values() if row.status == "kept"}
-    wanted = kept - excluded
-    added = filelists.unlisted(sorted(wanted), listed, hp.val_share, hp.test_share)
-    stayed = {split: wanted & set(names) for split, names in listed.items()}
-    counts = filelists.write(
-        lists,
-        {
-            split: stayed.get(split, set()) | {clip for clip, of_clip in added.items() if of_clip == split}
-            for split in filelists.SPLITS
-        },
-    )
+    added = filelists.unlisted(sorted(kept), listed, hp.val_share, hp.test_share)
+    clips = {split: kept & set(listed.get(split, ())) for split in filelists.SPLITS}
+    is_first = not any(clips.values())
+    for clip, split in added.items():
+        clips[split].add(clip)
+    counts = filelists.write(lists, clips)
 
     lines = [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
-    if any(stayed.values()) and added:
+    if added and not is_first:
         by_split = Counter(added.values())
         where = ", ".join(f"{by_split[split]} {split}" for split in filelists.SPLITS if by_split[split])
         lines.append(f"  {len(added)} clips that no list named were added: {where}")
-    if kept & excluded:
-        lines.append(f"  {len(kept & excluded)} clips that {filelists.EXCLUDED} names are in no list")
-    return lines
+    if excluded:
+        lines.append(f"  {len(excluded)} clips that {filelists.EXCLUDED} names are in no list")
+    return lines + note_on_identities(counts, len({name.split("/")[0] for name in kept}))
+
+
+def note_on_identities(counts: dict[str, int], identities: int) -> list[str]:
+    """A line where they are too few for the lists to name a clip each; counts: clips by split."""
+    empty = [f"{split}.txt" for split, count in counts.items() if not count]
+    # With more identities, an empty test.txt is meant so: only the other two are needed.
+    if not empty or (empty == ["test.txt"] and identities >= len(filelists.SPLITS)):
+        return []
+    return [
+        f"  note: {identities} identities, no clip in {' and '.join(empty)}: the first folder below the data root "
+        "counts as identity: give each person one, or put the files straight into the data root, each an identity then; "
+        "or raise val_share and test_share in hparams.py where they are 0"
+    ]
 
 
 def summary(rows: dict[str, manifest.Row], of_lists: list[str], lists: Path, hp) -> str:

@@ -440,6 +440,21 @@ def test_listed_clips_that_are_absent_or_rejected_are_found(toys, tmp_path, chec
     assert "in train.txt, but not in the store: 1 of 19 clips (5.3%), e.g. id4/gone. " in found[1]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_list_that_cannot_be_used_is_found_and_the_others_looked_at(toys, clean, tmp_path, check, split):
+    write_lists(tmp_path, list(toys))
+    (tmp_path / f"lists/{split}.txt").write_text("id4/gone\n")
+    code, found, said = check(clean, "--filelists", str(tmp_path / "lists"))
+    assert code == 1 and the_only(found).startswith(
+        f"problem: {split} cannot be used. {tmp_path}/lists/{split}.txt: none"
+    )
+    assert f"looked at {2 if split == 'train' else 18} clips" in " ".join(said)
+    for other in ("train", "val"):
+        (tmp_path / f"lists/{other}.txt").write_text("id4/gone\n")
+    with pytest.raises(UserError, match="train.txt: none of its 1 clips"):
+        check(clean, "--filelists", str(tmp_path / "lists"))
+
+
 def test_a_damaged_clip_is_named_and_the_rest_looked_at(toys, tmp_path, check):
     root = write_store(tmp_path / "store", toys)
     (root / "id2/clip0.npz").write_bytes(b"torn")

@@ -360,12 +360,36 @@ def test_clips_that_are_excluded_are_put_into_no_list(tmp_path):
         preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
 
 
+@pytest.mark.parametrize(
+    ("identities", "shares", "told"),
+    [(1, "", "1 identities, no clip in val.txt and test.txt"), (2, "", "2 identities, no clip in test.txt")]
+    + [(3, "", None), (4, ",test_share=0", None), (4, ",val_share=0", "4 identities, no clip in val.txt")],
+)
+def test_too_few_identities_for_the_lists_are_said(tmp_path, identities, shares, told):
+    said = preprocess.write_filelists(tmp_path, kept_rows(*(f"id{i}/a" for i in range(identities))), hp_of(shares))
+    notes = [line for line in said if line.startswith("  note: ")]
+    assert notes == [] if told is None else notes[0].startswith(f"  note: {told}: the first folder below")
+
+
 def test_an_empty_or_missing_data_root_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         run(tmp_path / "nowhere", tmp_path / "store")
     (tmp_path / "videos").mkdir()
     with pytest.raises(UserError, match="no video in it, looked for .3gp"):
         run(tmp_path / "videos", tmp_path / "store")
+
+
+@pytest.mark.parametrize("flag", ["--preprocessed_root", "--filelists"])
+def test_a_file_where_a_folder_is_needed_is_refused_before_the_work(data_root, tmp_path, flag):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"{flag} .*file is a file, a folder is needed"):
+        run(data_root, tmp_path / "store", flag, str(tmp_path / "file"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_video_as_data_root_is_told_to_name_its_folder(data_root, tmp_path):
+    with pytest.raises(UserError, match=f"talk.mp4: is a file: name the folder above it, {data_root}/id0"):
+        run(data_root / "id0/talk.mp4", tmp_path / "store")
 
 
 def test_more_gpus_than_there_are_are_refused_before_the_work(data_root, tmp_path):
@@ -380,7 +404,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_the_work(data_root, tm
     command += ["--preprocessed_root", str(tmp_path / "file/store"), "--hparams", HPARAMS]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(preprocess.__file__).parent)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Not a directory")
+    assert done.stderr.startswith(f"error: --preprocessed_root {tmp_path}/file/store: {tmp_path}/file is a file")
     assert "Traceback" not in done.stderr
 
 
