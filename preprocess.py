@@ -97,7 +97,10 @@ def parse_args(argv):
     parser.add_argument("--data_root", metavar="DIR", required=True, help="folder of videos, <id>/<clip>.mp4 or deeper")
     parser.add_argument("--preprocessed_root", metavar="DIR", required=True, help="the clip store to write or continue")
     parser.add_argument(
-        "--filelists", metavar="DIR", default="filelists", help="where train, val, test.txt go (%(default)s)"
+        "--filelists",
+        metavar="DIR",
+        default="filelists",
+        help="where train, val, test.txt go, and exclude.txt may lie (%(default)s)",
     )
     parser.add_argument(
         "--ngpu",
@@ -360,8 +363,8 @@ def note_on_identities(counts: dict[str, int], identities: int) -> list[str]:
         return []
     return [
         f"  note: {identities} identities, no clip in {' and '.join(empty)}: the first folder below the data root "
-        "counts as identity: give each person one, or put the files straight into the data root, each an identity then; "
-        "or raise val_share and test_share in hparams.py where they are 0"
+        "counts as identity: give each person one, or put the files straight into the data root, each an identity "
+        "then; or raise val_share and test_share in hparams.py where they are 0"
     ]
 
 

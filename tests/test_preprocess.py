@@ -244,7 +244,9 @@ def test_a_store_that_lost_a_clip_is_repaired_by_a_plain_run(tmp_path, capsys):
     (tmp_path / "store/id0/a.npz").unlink()
     before = (tmp_path / "store/id0/b.mov").stat().st_mtime_ns
     run(tmp_path / "videos", tmp_path / "store")
-    assert "1 stored clips, e.g. id0/a, have lost files and are made again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 stored clips, e.g. id0/a, have lost files and are made again" in said
+    assert "note: 1 identities, no clip in val.txt and test.txt" in said
     assert Clip(tmp_path / "store/id0/a").frames == 30
     assert (tmp_path / "store/id0/b.mov").stat().st_mtime_ns == before
 
