@@ -3,7 +3,8 @@
     python preprocess.py --data_root lrs2/main --preprocessed_root data/lrs2
     python preprocess.py --data_root vox2/dev/mp4 --preprocessed_root data/vox2 --ngpu 4 --hparams preprocess_workers=8
 
-Run it again to go on where it stopped: finished clips are not touched.
+Run it again to go on where it stopped: finished clips are not touched. Clips that a filelist names stay in it; those
+that exclude.txt in the folder of the filelists names, one <id>/<clip> per line, are put into none.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import video
 from clips import filelists, manifest
 from clips.ingest import ingest
 from clips.settings import differences, settings_of
+from clips.store import whole
 from errors import OutOfMemory, UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
@@ -49,6 +51,8 @@ def main(argv=None):
     # everything that can fail on a typo, before hours of work
     if args.ngpu > torch.cuda.device_count():
         raise UserError(f"--ngpu {args.ngpu}: torch finds {torch.cuda.device_count()} GPUs here: lower it, 0 = CPU")
+    refuse_file("--preprocessed_root", store_root)
+    refuse_file("--filelists", lists)
     if store_root.resolve() == data_root.resolve():
         raise UserError(
             f"--preprocessed_root {store_root}: is the data root, whose videos it would replace: name another"
@@ -70,16 +74,20 @@ def fill(store_root: Path, data_root: Path, sources: list[str], lists: Path, arg
 
     # what is left to do
     names = clip_names(sources, rows)
-    todo = [source for source in sources if not is_done(rows.get(source), sizes[source], hp, args.redo)]
+    lost = lost_clips(store_root, rows)
+    todo = [source for source in sources if not is_done(rows.get(source), sizes[source], hp, args.redo, source in lost)]
     print(f"{len(sources)} videos in {data_root}, {len(sources) - len(todo)} of them done before")
+    again = lost.intersection(todo)
+    if again:
+        print(f"note: {len(again)} stored clips, e.g. {rows[min(again)].clip}, have lost files and are made again")
     warn_of_other_settings(rows, sources, todo, hp)
 
     run_all(todo, names, data_root, store_root, devices, hp, rows)
 
     # filelists and summary
-    kept = [row.clip for row in rows.values() if row.status == "kept"]
-    counts = write_filelists(lists, kept, hp) if kept else {}
-    print(summary(rows, counts, lists, hp))
+    kept = any(row.status == "kept" for row in rows.values())
+    of_lists = write_filelists(lists, rows, hp) if kept else []
+    print(summary(rows, of_lists, lists, hp))
     if not kept:
         raise UserError(f"no clip of {data_root} could be kept: the reasons stand above")
 
@@ -89,7 +97,10 @@ def parse_args(argv):
     parser.add_argument("--data_root", metavar="DIR", required=True, help="folder of videos, <id>/<clip>.mp4 or deeper")
     parser.add_argument("--preprocessed_root", metavar="DIR", required=True, help="the clip store to write or continue")
     parser.add_argument(
-        "--filelists", metavar="DIR", default="filelists", help="where train, val, test.txt go (%(default)s)"
+        "--filelists",
+        metavar="DIR",
+        default="filelists",
+        help="where train, val, test.txt go, and exclude.txt may lie (%(default)s)",
     )
     parser.add_argument(
         "--ngpu",
@@ -110,8 +121,17 @@ def parse_args(argv):
     return parser.parse_args(argv)
 
 
+def refuse_file(flag: str, folder: Path) -> None:
+    """UserError where a file is in the way of a folder that is to be written."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{flag} {folder}: {nearest} is a file, a folder is needed: name another")
+
+
 def find_videos(data_root: Path, store_root: Path) -> list[str]:
     """Paths of all videos below data_root, relative to it, in a fixed order; hidden ones and the store are left out."""
+    if data_root.is_file():
+        raise UserError(f"--data_root {data_root}: is a file: name the folder above it, {data_root.parent}")
     if not data_root.is_dir():
         raise UserError(f"--data_root {data_root}: no such folder")
     found = []
@@ -161,12 +181,22 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def is_done(row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str | None = None) -> bool:
+def lost_clips(store_root: Path, rows: dict[str, manifest.Row]) -> set[str]:
+    """Sources of the clips that were kept and whose files are no longer in the store."""
+    kept = {source: row.clip for source, row in rows.items() if row.status == "kept"}
+    there = whole(store_root, kept.values())
+    return {source for source, clip in kept.items() if clip not in there}
+
+
+def is_done(
+    row: manifest.Row | None, size: int, hp: hparams.HParams, redo: str | None = None, is_lost: bool = False
+) -> bool:
     """A clip is done when its source has not changed; a rejected one is tried again under other hparams.
 
-    Where the machine may be to blame, a rejected one is tried again in any case.
+    Where the machine may be to blame, a rejected one is tried again in any case. size: bytes of the source, 0 where
+    that is gone; is_lost: the clip's own files are gone.
     """
-    if row is None:
+    if row is None or (is_lost and size):
         return False
     if row.status == "kept" and (size == 0 or (redo is None and row.source_bytes == size)):
         return True  # also where the source was deleted since
@@ -289,29 +319,62 @@ def outcome(future, source: str, name: str, size: int, hp) -> manifest.Row:
 def refuse_foreign_lists(lists: Path, sources, rows) -> None:
     """Stops before filelists of another data set would be overwritten."""
     known = set(clip_names(sources, rows).values())
-    listed = filelists.existing(lists)
-    foreign = [name for name in listed if name not in known and filelists.first_word(name) not in known]
+    lines = [line for of_split in filelists.existing(lists).values() for line in of_split]
+    foreign = [line for line in lines + filelists.excluded(lists) if filelists.clip_named(line, known) not in known]
     if foreign:
+        remedy = filelists.naming_hint(foreign[0]) or "name another folder with --filelists"
         raise UserError(
-            f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: "
-            f"name another folder with --filelists"
+            f"{lists} lists {len(foreign)} clips that are not in this data root, such as {foreign[0]}: {remedy}"
         )
 
 
-def write_filelists(lists: Path, kept: list[str], hp) -> dict[str, int]:
-    """Splits the kept clips by identity; an identity that is listed already stays in its split."""
-    listed = {name.split("/")[0]: split for name, split in filelists.existing(lists).items()}
-    identities = sorted({name.split("/")[0] for name in kept})
-    return filelists.write(lists, kept, filelists.assign(identities, hp.val_share, hp.test_share, listed))
+def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]:
+    """Takes what was rejected or is excluded out of the lists, adds what none of them names; says so in lines."""
+    known = {row.clip for row in rows.values()}
+    kept = {row.clip for row in rows.values() if row.status == "kept"}
+    excluded = kept & {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
+    kept -= excluded
+    listed = {
+        split: [filelists.clip_named(line, known) for line in lines]
+        for split, lines in filelists.existing(lists).items()
+    }
+    added = filelists.unlisted(sorted(kept), listed, hp.val_share, hp.test_share)
+    clips = {split: kept & set(listed.get(split, ())) for split in filelists.SPLITS}
+    is_first = not any(clips.values())
+    for clip, split in added.items():
+        clips[split].add(clip)
+    counts = filelists.write(lists, clips)
+
+    lines = [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
+    if added and not is_first:
+        by_split = Counter(added.values())
+        where = ", ".join(f"{by_split[split]} {split}" for split in filelists.SPLITS if by_split[split])
+        lines.append(f"  {len(added)} clips that no list named were added: {where}")
+    if excluded:
+        lines.append(f"  {len(excluded)} clips that {filelists.EXCLUDED} names are in no list")
+    return lines + note_on_identities(counts, len({name.split("/")[0] for name in kept}))
 
 
-def summary(rows: dict[str, manifest.Row], counts: dict[str, int], lists: Path, hp) -> str:
-    """What was kept, and why the rest was not."""
+def note_on_identities(counts: dict[str, int], identities: int) -> list[str]:
+    """A line where they are too few for the lists to name a clip each; counts: clips by split."""
+    empty = [f"{split}.txt" for split, count in counts.items() if not count]
+    # With more identities, an empty test.txt is meant so: only the other two are needed.
+    if not empty or (empty == ["test.txt"] and identities >= len(filelists.SPLITS)):
+        return []
+    return [
+        f"  note: {identities} identities, no clip in {' and '.join(empty)}: the first folder below the data root "
+        "counts as identity: give each person one, or put the files straight into the data root, each an identity "
+        "then; or raise val_share and test_share in hparams.py where they are 0"
+    ]
+
+
+def summary(rows: dict[str, manifest.Row], of_lists: list[str], lists: Path, hp) -> str:
+    """What was kept, and why the rest was not; of_lists: lines on the filelists, if they were written."""
     kept = [row for row in rows.values() if row.status == "kept"]
     rejected = [row for row in rows.values() if row.status != "kept"]
     minutes = sum(row.frames for row in kept) / hp.fps / 60
     lines = [f"kept {len(kept)} clips, {minutes:.1f} minutes, {len({row.identity for row in kept})} identities"]
-    lines += [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
+    lines += of_lists
     lines += [f"rejected {len(rejected)} clips" + (":" if rejected else "")]
     by_kind = Counter(row.reason.split(":")[0] for row in rejected)
     for kind, count in by_kind.most_common():
@@ -319,7 +382,7 @@ def summary(rows: dict[str, manifest.Row], counts: dict[str, int], lists: Path, 
         lines.append(
             f"  {kind:<12}{count:>7}   e.g. {example.source}: {example.reason.partition(': ')[2] or example.reason}"
         )
-    if counts:
+    if of_lists:
         lines.append(f"filelists in {lists}, all reasons in manifest.jsonl")
     return "\n".join(lines)
 

@@ -48,7 +48,7 @@ def main(argv=None):
         if not names:
             raise UserError(f"{store}: holds no clip store: --data_root takes the --preprocessed_root of preprocess.py")
         export_original(store, names, folder / "original", args.face_px, hp)
-        filelists.write(folder, names, {name.split("/")[0]: "train" for name in names})
+        filelists.write(folder, {"train": names})
 
         table = SideBySide("benchmarks.loader", argv, args, per="sample")
         for kind, sides in {"generator": generator_sides, "expert": expert_sides}.items():

@@ -122,7 +122,7 @@ def made_up(folder: Path) -> tuple[Path, Path]:
     store = folder / "store"
     write_store(store, clips=16, seconds=4.0, hp=HParams())
     names = [entry.clip for entry in manifest.read(store).values()]
-    filelists.write(folder, names, {name.split("/")[0]: "train" for name in names})
+    filelists.write(folder, {"train": names})
     return store, folder
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from clips import filelists, manifest, official
 from clips.index import Alignment, Ranges
 from clips.settings import HEARD, differences
-from clips.store import Clip
+from clips.store import Clip, whole
 from errors import UserError
 from hparams import HParams
 
@@ -98,21 +98,28 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         )
     is_official = official.is_official(root)
     if is_official:
-        rows = official.scan(root, [filelists.first_word(name) for name in listed], alignment)
+        rows = official.scan(root, [line.split()[0] for line in listed], alignment)  # without label
     else:
         rows = {row.clip: row for row in manifest.read(root).values()}
         if not rows:
-            raise UserError(f"{root}: holds no clips: run preprocess.py --data_root VIDEOS --preprocessed_root {root}")
+            raise UserError(f"{root}: holds no clips: {_where_clips_are(root)}")
 
     names, windows, late, skipped, settings = [], [], [], {}, set()
-    for line in listed:
-        name = line if line in rows else filelists.first_word(line)
+    # each clip once, also where several lines name it
+    chosen = dict.fromkeys(filelists.clip_named(line, rows) for line in listed)
+    kept = [name for name in chosen if name in rows and rows[name].status == "kept"]
+    there = set(kept) if is_official else whole(root, kept)
+    for name in chosen:
         row = rows.get(name)
         if row is None:
-            skipped[name] = "listed, but not in the store"
+            hint = filelists.naming_hint(name)
+            skipped[name] = "listed, but not in the store" + (f": {hint}" if hint else "")
             continue
         if row.status != "kept":
-            skipped[name] = f"rejected by preprocess.py: {row.reason}"
+            skipped[name] = row.reason if is_official else f"rejected by preprocess.py: {row.reason}"
+            continue
+        if name not in there:
+            skipped[name] = "its files are gone: run preprocess.py again"
             continue
         offset = (row.offset_frames or 0) if hp.correct_offsets else 0
         ranges = getattr(alignment, f"{kind}_windows")(row.runs, row.mel_columns, offset)
@@ -129,6 +136,14 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
         example = next(iter(skipped.items()))
         path = Path(lists) / f"{split}.txt"
         raise UserError(
-            f"{path}: none of its {len(listed)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
+            f"{path}: none of its {len(chosen)} clips can be used in {root}, e.g. {example[0]}: {example[1]}"
         )
     return Corpus(root, names, windows, skipped, hp, is_official, late, frozenset(settings))
+
+
+def _where_clips_are(root: Path) -> str:
+    """The likely remedy for a data root that is neither a store nor of the official layout."""
+    above = root.resolve().parent
+    if (above / manifest.NAME).exists() or next(root.glob("*/*.jpg"), None):
+        return f"it is a folder of {above}, give that as --data_root"
+    return f"run preprocess.py --data_root VIDEOS --preprocessed_root {root}"

@@ -1,15 +1,19 @@
 """filelists/{train,val,test}.txt: which clips belong to which split, one "<id>/<clip>" per line (official format).
 
-No identity is in two splits: a network that has seen a face is no judge of how it does on strangers.
+No identity is put into two splits: a network that has seen a face is no judge of how it does on strangers. A split
+made by hand may do so, and stays as it is. exclude.txt beside them names clips that are to be in none.
 """
 
 import hashlib
 import os
-from pathlib import Path
+from collections.abc import Container, Iterable
+from pathlib import Path, PurePath
 
+import video
 from errors import UserError
 
 SPLITS = ("train", "val", "test")
+EXCLUDED = "exclude.txt"
 
 
 def read(folder: Path, split: str) -> list[str]:
@@ -50,13 +54,29 @@ def assign(identities: list[str], val_share: float, test_share: float, kept: dic
     return splits
 
 
-def write(folder: Path, clips: list[str], splits: dict[str, str]) -> dict[str, int]:
-    """Writes the three lists and returns how many clips each names."""
+def unlisted(clips: list[str], listed: dict[str, list[str]], val_share: float, test_share: float) -> dict[str, str]:
+    """A split for each of `clips` that no list names; listed: names by split.
+
+    It is the split of its identity. Where a split made by hand has that in several, it is train: what is held out
+    grows only by hand. Identities that no list names are assigned by their shares.
+    """
+    found_in = {}
+    for split, names in listed.items():
+        for name in names:
+            found_in.setdefault(_identity(name), set()).add(split)
+    settled = {identity: splits.pop() if len(splits) == 1 else "train" for identity, splits in found_in.items()}
+    splits = assign(sorted({_identity(clip) for clip in clips}), val_share, test_share, settled)
+    named = {name for names in listed.values() for name in names}
+    return {clip: splits[_identity(clip)] for clip in clips if clip not in named}
+
+
+def write(folder: Path, clips: dict[str, Iterable[str]]) -> dict[str, int]:
+    """Writes the three lists, of clips by split, and returns how many clips each names."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split in SPLITS:
-        names = sorted(clip for clip in clips if splits[clip.split("/")[0]] == split)
+        names = sorted(set(clips.get(split, ())))
         part = folder / f"{split}.txt.part"
         part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         os.replace(part, folder / f"{split}.txt")
@@ -64,19 +84,34 @@ def write(folder: Path, clips: list[str], splits: dict[str, str]) -> dict[str, i
     return counts
 
 
-def existing(folder: Path) -> dict[str, str]:
-    """Split by clip name, of the lists that exist already."""
-    found = {}
-    for split in SPLITS:
-        path = Path(folder) / f"{split}.txt"
-        if path.exists():
-            found.update(dict.fromkeys(_lines(path), split))
-    return found
+def existing(folder: Path) -> dict[str, list[str]]:
+    """Lines by split, of the lists that exist already."""
+    paths = {split: Path(folder) / f"{split}.txt" for split in SPLITS}
+    return {split: _lines(path) for split, path in paths.items() if path.exists()}
 
 
-def first_word(line: str) -> str:
-    """Lists of the official data sets may carry a label behind the name."""
-    return line.split()[0]
+def excluded(folder: Path) -> list[str]:
+    """Lines of exclude.txt, none where there is no such file."""
+    path = Path(folder) / EXCLUDED
+    return _lines(path) if path.exists() else []
+
+
+def clip_named(line: str, known: Container[str]) -> str:
+    """The clip that a line names: lines of the official data sets may carry a label behind it.
+
+    Where neither is known, the whole line.
+    """
+    name = line.split()[0]
+    return name if name in known and line not in known else line
+
+
+def naming_hint(line: str) -> str:
+    """How clips are named, for a line that names none since it is written as the path of a file; "" for others."""
+    endings = {PurePath(name).suffix.lower() for name in (line, line.split()[0])}
+    is_path = line.startswith("/") or line[1:2] == ":" or "\\" in line
+    if not is_path and endings.isdisjoint(video.VIDEO_SUFFIXES | video.AUDIO_SUFFIXES | {".npz"}):
+        return ""
+    return "lists name clips as <id>/<clip>, without ending, relative to the store"
 
 
 def can_hold(name: str) -> bool:
@@ -90,8 +125,16 @@ def can_hold(name: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
     # Not splitlines: names may hold characters that it takes for line ends.
-    return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _identity(name: str) -> str:
+    return name.split("/")[0]
 
 
 def _shuffled(name: str) -> str:

@@ -72,7 +72,8 @@ class ManifestWriter:
 
     def __init__(self, root: Path):
         path = Path(root) / NAME
-        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (open for the whole run)
+        # A reason may hold a path that is not UTF-8: what that cannot hold is escaped, which JSON reads as it was.
+        self._file = open(path, "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (for the whole run)
         self._file.truncate(path.read_bytes().rfind(b"\n") + 1)  # a line torn by an interruption
 
     def add(self, row: Row) -> None:

@@ -24,12 +24,19 @@ def is_official(root: Path) -> bool:
 
 
 def scan(root: Path, names: list[str], alignment: Alignment) -> dict[str, manifest.Row]:
-    """A manifest row by clip name, for those of `names` that exist; frame ids are taken from the file names."""
+    """A manifest row by clip name, for those of `names` that exist; frame ids are taken from the file names.
+
+    What cannot be used is "rejected", with the reason.
+    """
     rows = {}
     for name in tqdm(names, desc="looking through clips", unit="clip"):
         folder = Path(root) / name
-        ids = {int(path.stem) for path in folder.glob("*.jpg") if path.stem.isdigit()}
-        if not ids or not (folder / "audio.wav").exists():
+        if not folder.is_dir():
+            continue
+        ids = {int(path.stem) for path in folder.glob("*.jpg") if _is_read(path.stem)}
+        reason = _unusable(folder, ids)
+        if reason:
+            rows[name] = manifest.Row(name, name, "rejected", reason)
             continue
         frames = max(ids) + 1
         # The sound is not opened yet: its mel is taken to cover the picture, and is padded with silence where not.
@@ -37,6 +44,22 @@ def scan(root: Path, names: list[str], alignment: Alignment) -> dict[str, manife
         runs = runs_of(i in ids for i in range(frames))
         rows[name] = manifest.Row(name, name, "kept", frames=frames, mel_columns=columns, runs=runs)
     return rows
+
+
+def _is_read(stem: str) -> bool:
+    # not "00", which stands for no frame that is ever asked for
+    return stem.isdecimal() and stem == str(int(stem))
+
+
+def _unusable(folder: Path, ids: set[int]) -> str:
+    """Why a clip cannot be used, "" where it can."""
+    if not ids:
+        return "no frames: they are called 0.jpg, 1.jpg and so on"
+    try:
+        size = (folder / "audio.wav").stat().st_size
+    except OSError:
+        return "audio.wav is missing: preprocess the clip again"
+    return "" if size else "audio.wav is empty: preprocess the clip again"
 
 
 class OfficialClip:

@@ -12,6 +12,7 @@ leaves traces of the start time that let an expert cheat (Iashin et al. 2022, ar
 import json
 import os
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -181,6 +182,27 @@ class Clip:
         return UserError(
             f"{self.path}: stored clip is damaged ({why}): delete its rows in manifest.jsonl and preprocess again"
         )
+
+
+def whole(root: Path, names: Iterable[str]) -> set[str]:
+    """Those of `names` whose two files are there.
+
+    One look into each folder rather than two at each clip: on a network disk every look is a round trip.
+    """
+    by_folder = {}
+    for name in names:
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    found = set()
+    for folder, clips in by_folder.items():
+        try:
+            files = set(os.listdir(root / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for clip in clips:
+            file = clip.rpartition("/")[2]
+            if f"{file}.mov" in files and f"{file}.npz" in files:
+                found.add(clip)
+    return found
 
 
 def _jpeg_places(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from evaluation.clip_signs import Signs
 from evaluation.lip_lag import Lags
-from evaluation.survey import Survey, load_judge, look_through, open_splits
+from evaluation.survey import Survey, load_judge, look_through, open_usable_splits
 from hparams import HParams
 
 SHOWN = 3  # examples in a finding
@@ -51,13 +51,13 @@ def check_data(
 ) -> int:
     """Looks through the clip store, prints one line a finding, and returns the exit code: 0, or 1 with problems.
 
-    expert_path: measure offsets with this expert rather than by loudness. UserError when there is nothing to look at.
+    expert_path: measure offsets with this expert rather than by loudness. UserError when no list can be used.
     """
     judge = load_judge(expert_path, device) if expert_path else None
-    corpora = open_splits(root, lists, hp)
+    corpora, unusable = open_usable_splits(root, lists, hp)
     for split, corpus in corpora.items():
         print(f"{split}: {corpus.describe()}")
-    survey = look_through(corpora, hp, judge)
+    survey = look_through(corpora, hp, judge, unusable)
     print(f"looked at {len(survey.names)} clips, closely at {len(survey.signs)} of them")
     print(describe_lags(survey.lags))
 
@@ -81,8 +81,15 @@ def describe_lags(lags: Lags) -> str:
 # Checks: what a survey says
 
 
+def unusable_lists(survey: Survey) -> Iterator[Finding]:
+    for split, reason in survey.unusable.items():
+        yield Finding(f"{split} cannot be used", str(reason))
+
+
 def too_little(survey: Survey) -> Iterator[Finding]:
-    train = survey.corpora["train"]
+    train = survey.corpora.get("train")
+    if train is None:
+        return  # unusable_lists says so
     identities = len({identity_of(name) for name in train.names})
     minutes = sum(survey.rows[name].frames for name in train.names) / survey.hp.fps / 60
     amount = f"train has {len(train)} clips, {identities} identities, {minutes:.1f} minutes"
@@ -94,7 +101,9 @@ def too_little(survey: Survey) -> Iterator[Finding]:
 
 
 def one_holds_much(survey: Survey) -> Iterator[Finding]:
-    train = survey.corpora["train"]
+    train = survey.corpora.get("train")
+    if train is None:
+        return
     windows = Counter()
     for name, ranges in zip(train.names, train.windows, strict=True):
         windows[identity_of(name)] += sum(end - start for start, end in ranges)
@@ -244,6 +253,7 @@ def offsets(survey: Survey) -> Iterator[Finding]:
 
 
 CHECKS = (
+    unusable_lists,
     too_little,
     one_holds_much,
     unused,

@@ -41,6 +41,7 @@ class Survey:
     signs: dict[str, Signs]  # of the sampled clips
     damaged: dict[str, str]  # reason by clip, of those that could not be read
     lags: Lags
+    unusable: dict[str, UserError]  # reason by split, of lists that cannot be used
 
     @cached_property
     def names(self) -> list[str]:
@@ -53,14 +54,37 @@ def load_judge(path: str, device: str) -> ExpertJudge:
     return ExpertJudge(load_expert(path, device), trained_with(path), device)
 
 
-def open_splits(root, lists, hp: HParams) -> dict[str, Corpus]:
+def splits_in(lists: str | Path) -> tuple[str, ...]:
     """train and val, and test where there is such a list."""
-    has_test = (Path(lists) / "test.txt").exists() and filelists.read(lists, "test")
-    splits = filelists.SPLITS if has_test else filelists.SPLITS[:2]
-    return {split: open_split(root, lists, split, hp, "expert", span=hp.syncnet_min_gap) for split in splits}
+    test = Path(lists) / "test.txt"
+    return filelists.SPLITS if test.exists() and test.read_bytes().strip() else filelists.SPLITS[:2]
 
 
-def look_through(corpora: dict[str, Corpus], hp: HParams, judge: ExpertJudge | None) -> Survey:
+def open_splits(root, lists, hp: HParams) -> dict[str, Corpus]:
+    """Every split; UserError where one cannot be used."""
+    return {split: _open_split(root, lists, split, hp) for split in splits_in(lists)}
+
+
+def open_usable_splits(root, lists, hp: HParams) -> tuple[dict[str, Corpus], dict[str, UserError]]:
+    """The splits that can be used, and the reason for each that cannot; UserError where none can."""
+    corpora, unusable = {}, {}
+    for split in splits_in(lists):
+        try:
+            corpora[split] = _open_split(root, lists, split, hp)
+        except UserError as reason:
+            unusable[split] = reason
+    if not corpora:
+        raise unusable["train"]
+    return corpora, unusable
+
+
+def _open_split(root, lists, split: str, hp: HParams) -> Corpus:
+    return open_split(root, lists, split, hp, "expert", span=hp.syncnet_min_gap)
+
+
+def look_through(
+    corpora: dict[str, Corpus], hp: HParams, judge: ExpertJudge | None, unusable: dict[str, UserError]
+) -> Survey:
     """judge: measures the lags; None = they are measured by loudness."""
     where = {name: (corpus, i) for corpus in corpora.values() for i, name in enumerate(corpus.names)}
     rows = rows_of(next(iter(corpora.values())), where)
@@ -103,6 +127,7 @@ def look_through(corpora: dict[str, Corpus], hp: HParams, judge: ExpertJudge | N
         signs=signs,
         damaged=damaged,
         lags=Lags(gauge, curves.keys(), curves.values()),
+        unusable=unusable,
     )
 
 

@@ -46,6 +46,5 @@ def store(tmp_path_factory) -> Path:
     for name in names:
         writer.add(write_clip(root, name, 40, rng))
     writer.close()
-    splits = {"id0": "val", "id1": "test"} | {f"id{i}": "train" for i in range(2, 6)}
-    filelists.write(root / "lists", names, splits)
+    filelists.write(root / "lists", {"val": names[:2], "test": names[2:4], "train": names[4:]})
     return root

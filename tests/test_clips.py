@@ -4,6 +4,7 @@ but (seed, epoch, index), and unusable data is named before training starts."""
 import dataclasses
 import os
 import pickle
+import shutil
 from collections import Counter
 from itertools import islice
 
@@ -152,6 +153,13 @@ def test_a_manifest_survives_a_torn_last_line(tmp_path):
     assert rows["a.mp4"].runs == [(0, 5)]
 
 
+def test_a_reason_that_is_not_utf8_is_written_and_read_back(tmp_path):
+    writer = manifest.ManifestWriter(tmp_path)
+    writer.add(manifest.Row("a.mp4", "a/a", "rejected", "unreadable: caf\udce9/ä.mp4"))
+    writer.close()
+    assert manifest.read(tmp_path)["a.mp4"].reason == "unreadable: caf\udce9/ä.mp4"
+
+
 # filelists
 
 
@@ -183,6 +191,32 @@ def test_a_filelist_that_names_absent_clips_says_so(store, tmp_path):
         open_split(store, tmp_path, "train", HP, "expert")
 
 
+def test_lists_from_windows_are_read(store, tmp_path):
+    (tmp_path / "train.txt").write_bytes("\ufeffid2/clip0\r\nid2/clip1\r\nid2/clip1 label\r\n".encode())
+    corpus = open_split(store, tmp_path, "train", HP, "expert")
+    assert (corpus.names, corpus.skipped) == (["id2/clip0", "id2/clip1"], {})
+    (tmp_path / "train.txt").write_text("id2/clip0\n", encoding="utf-16")
+    with pytest.raises(UserError, match="train.txt: is not UTF-8 text: save it as UTF-8"):
+        open_split(store, tmp_path, "train", HP, "expert")
+
+
+@pytest.mark.parametrize("name", ["/data/id2/clip0", r"id2\clip0", "C:/my clip", "id2/my clip.mp4", "id2/a.MOV NF"])
+def test_a_list_that_names_files_is_told_how_clips_are_named(store, tmp_path, name):
+    (tmp_path / "train.txt").write_text(f"id2/clip0\n{name}\n")
+    corpus = open_split(store, tmp_path, "train", HP, "expert")
+    hint = "lists name clips as <id>/<clip>, without ending, relative to the store"
+    assert corpus.skipped == {name: f"listed, but not in the store: {hint}"}
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".npz"])
+def test_a_listed_clip_whose_files_are_gone_is_not_used(store, tmp_path, suffix):
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / f"store/id2/clip0{suffix}").unlink()
+    corpus = open_split(tmp_path / "store", store / "lists", "train", HP, "expert")
+    assert corpus.skipped == {"id2/clip0": "its files are gone: run preprocess.py again"}
+    assert len(corpus) == 7
+
+
 def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):
     with pytest.raises(UserError, match="train.txt is missing: run preprocess.py"):
         open_split(store, tmp_path, "train", HP, "expert")
@@ -193,6 +227,34 @@ def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):
         open_split(tmp_path / "nowhere", store / "lists", "train", HP, "expert")
     with pytest.raises(UserError, match="holds no clips"):
         open_split(tmp_path, store / "lists", "train", HP, "expert")
+
+
+def test_a_data_root_one_level_too_deep_is_named(store, tmp_path):
+    with pytest.raises(UserError, match=f"id2: holds no clips: it is a folder of {store}, give that"):
+        open_split(store / "id2", store / "lists", "train", HP, "expert")
+    (tmp_path / "id2/clip0").mkdir(parents=True)
+    (tmp_path / "id2/clip0/0.jpg").touch()
+    with pytest.raises(UserError, match=f"id2: holds no clips: it is a folder of {tmp_path}, give that"):
+        open_split(tmp_path / "id2", store / "lists", "train", HP, "expert")
+
+
+def test_clips_of_the_official_layout_that_cannot_be_used_say_why(tmp_path):
+    for name in ("whole", "mute", "empty", "padded"):
+        (tmp_path / f"id0/{name}").mkdir(parents=True)
+        for i in range(20):
+            (tmp_path / f"id0/{name}" / (f"{i:03d}.jpg" if name == "padded" else f"{i}.jpg")).touch()
+        (tmp_path / f"id0/{name}/audio.wav").write_bytes(b"" if name == "empty" else b"RIFF")
+    (tmp_path / "id0/whole/020.jpg").touch()  # is never read
+    (tmp_path / "id0/mute/audio.wav").unlink()
+    (tmp_path / "train.txt").write_text("id0/whole\nid0/mute\nid0/empty\nid0/padded\nid0/gone\n")
+    corpus = open_split(tmp_path, tmp_path, "train", HP, "expert")
+    assert (corpus.names, corpus.windows) == (["id0/whole"], [[(0, 16)]])
+    assert corpus.skipped == {
+        "id0/mute": "audio.wav is missing: preprocess the clip again",
+        "id0/empty": "audio.wav is empty: preprocess the clip again",
+        "id0/padded": "no frames: they are called 0.jpg, 1.jpg and so on",
+        "id0/gone": "listed, but not in the store",
+    }
 
 
 def test_the_official_layout_is_read_as_it_is(store, tmp_path):

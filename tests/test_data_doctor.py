@@ -75,8 +75,8 @@ def write_store(root: Path, clips: dict, **of_clip) -> Path:
 
 
 def write_lists(root: Path, names: list[str]) -> None:
-    identities = {name.split("/")[0] for name in names}
-    filelists.write(root / "lists", names, {name: "val" if name == VAL else "train" for name in identities})
+    held_out = [name for name in names if name.split("/")[0] == VAL]
+    filelists.write(root / "lists", {"train": set(names) - set(held_out), "val": held_out})
 
 
 @pytest.fixture(scope="module")
@@ -438,6 +438,21 @@ def test_listed_clips_that_are_absent_or_rejected_are_found(toys, tmp_path, chec
     assert code == 1 and len(found) == 2
     assert "in train.txt, but rejected by preprocess.py: 1 of 19 clips (5.3%), e.g. id2/clip0. " in found[0]
     assert "in train.txt, but not in the store: 1 of 19 clips (5.3%), e.g. id4/gone. " in found[1]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_list_that_cannot_be_used_is_found_and_the_others_looked_at(toys, clean, tmp_path, check, split):
+    write_lists(tmp_path, list(toys))
+    (tmp_path / f"lists/{split}.txt").write_text("id4/gone\n")
+    code, found, said = check(clean, "--filelists", str(tmp_path / "lists"))
+    assert code == 1 and the_only(found).startswith(
+        f"problem: {split} cannot be used. {tmp_path}/lists/{split}.txt: none"
+    )
+    assert f"looked at {2 if split == 'train' else 18} clips" in " ".join(said)
+    for other in ("train", "val"):
+        (tmp_path / f"lists/{other}.txt").write_text("id4/gone\n")
+    with pytest.raises(UserError, match="train.txt: none of its 1 clips"):
+        check(clean, "--filelists", str(tmp_path / "lists"))
 
 
 def test_a_damaged_clip_is_named_and_the_rest_looked_at(toys, tmp_path, check):

@@ -162,7 +162,7 @@ def test_a_second_run_touches_nothing(data_root, store, capsys):
 
 
 def test_the_summary_counts_by_reason(rows, store):
-    said = preprocess.summary(rows, {}, store, preprocess.hparams.resolve())
+    said = preprocess.summary(rows, [], store, preprocess.hparams.resolve())
     assert "kept 9 clips" in said
     assert "unreadable        3" in said
     assert "bad/no_sound.mp4: the file has no audio stream" in said
@@ -190,6 +190,18 @@ def test_a_source_that_changed_is_done_again_and_one_that_is_gone_is_not(rows):
     kept = rows["id0/talk.mp4"]
     assert not preprocess.is_done(kept, kept.source_bytes + 1, hp_of())
     assert preprocess.is_done(kept, 0, hp_of(), redo="all")
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".npz"])
+def test_a_clip_whose_files_are_gone_is_made_again_while_its_source_is_there(rows, store, tmp_path, suffix):
+    shutil.copytree(store, tmp_path / "store")
+    assert not preprocess.lost_clips(tmp_path / "store", rows)
+    (tmp_path / f"store/id0/talk{suffix}").unlink()
+    shutil.rmtree(tmp_path / "store/some")
+    assert preprocess.lost_clips(tmp_path / "store", rows) == {"id0/talk.mp4", "some/half.mp4"}
+    lost = rows["some/half.mp4"]
+    assert not preprocess.is_done(lost, lost.source_bytes, hp_of(), is_lost=True)
+    assert preprocess.is_done(lost, 0, hp_of(), is_lost=True)
 
 
 @pytest.mark.parametrize("error", [ProcessExpired("died", code=1), ValueError("odd")])
@@ -223,6 +235,20 @@ def test_a_store_in_the_place_of_its_videos_is_refused(tmp_path):
     with pytest.raises(UserError, match="is the data root"):
         run(tmp_path, tmp_path)
     assert (tmp_path / "id0/a.mov").read_bytes() == before
+
+
+def test_a_store_that_lost_a_clip_is_repaired_by_a_plain_run(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_video(tmp_path / f"videos/id0/{name}.mp4")
+    run(tmp_path / "videos", tmp_path / "store")
+    (tmp_path / "store/id0/a.npz").unlink()
+    before = (tmp_path / "store/id0/b.mov").stat().st_mtime_ns
+    run(tmp_path / "videos", tmp_path / "store")
+    said = capsys.readouterr().out
+    assert "1 stored clips, e.g. id0/a, have lost files and are made again" in said
+    assert "note: 1 identities, no clip in val.txt and test.txt" in said
+    assert Clip(tmp_path / "store/id0/a").frames == 30
+    assert (tmp_path / "store/id0/b.mov").stat().st_mtime_ns == before
 
 
 def test_another_data_root_with_the_same_names_is_refused(tmp_path, monkeypatch):
@@ -296,8 +322,55 @@ def test_filelists_of_other_data_are_not_overwritten(data_root, tmp_path):
 
 def test_lists_with_labels_name_the_same_clips(tmp_path):
     (tmp_path / "test.txt").write_text("id0/talk NF\nid1/\u2028talk\n")
-    assert filelists.existing(tmp_path) == {"id0/talk NF": "test", "id1/\u2028talk": "test"}
+    assert filelists.existing(tmp_path) == {"test": ["id0/talk NF", "id1/\u2028talk"]}
     preprocess.refuse_foreign_lists(tmp_path, ["id0/talk.mp4", "id1/\u2028talk.mp4"], {})
+
+
+def split_by_hand(lists: Path, **clips: str) -> None:
+    lists.mkdir()
+    for split, names in clips.items():
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names.split()))
+
+
+def kept_rows(*clips: str) -> dict[str, manifest.Row]:
+    return {f"{clip}.mp4": manifest.Row(f"{clip}.mp4", clip, "kept") for clip in clips}
+
+
+def test_a_split_made_by_hand_stays_as_it_is(tmp_path):
+    split_by_hand(tmp_path / "lists", train="id0/a id0/b id1/a id2/a", val="id0/c id0/b", test="id0/d id3/a")
+    rows = kept_rows("id0/a", "id0/b", "id0/c", "id0/d", "id0/new", "id1/a", "id1/new", "id3/a", "id3/new")
+    rows["id2/a.mp4"] = manifest.Row("id2/a.mp4", "id2/a", "rejected", "silent: loudness 0")
+    said = preprocess.write_filelists(tmp_path / "lists", rows, hp_of(",val_share=0.9"))
+    assert filelists.existing(tmp_path / "lists") == {
+        "train": ["id0/a", "id0/b", "id0/new", "id1/a", "id1/new"],
+        "val": ["id0/b", "id0/c"],  # a clip that two lists name stays in both
+        "test": ["id0/d", "id3/a", "id3/new"],
+    }
+    assert "  3 clips that no list named were added: 2 train, 1 test" in said
+
+
+def test_clips_that_are_excluded_are_put_into_no_list(tmp_path):
+    split_by_hand(tmp_path / "lists", train="id0/a id0/b", exclude="id0/b id1/a")
+    said = preprocess.write_filelists(tmp_path / "lists", kept_rows("id0/a", "id0/b", "id1/a", "id1/b"), hp_of())
+    assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a", "id1/b"], "val": [], "test": []}
+    assert "  2 clips that exclude.txt names are in no list" in said
+    (tmp_path / "lists/exclude.txt").write_text("id0/typo\n")
+    with pytest.raises(UserError, match="1 clips that are not in this data root, such as id0/typo: name another"):
+        preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
+    (tmp_path / "lists/exclude.txt").write_text("id0/a.mp4\n")
+    with pytest.raises(UserError, match="such as id0/a.mp4: lists name clips as <id>/<clip>, without ending"):
+        preprocess.refuse_foreign_lists(tmp_path / "lists", ["id0/a.mp4", "id0/b.mp4", "id1/b.mp4"], {})
+
+
+@pytest.mark.parametrize(
+    ("identities", "shares", "told"),
+    [(1, "", "1 identities, no clip in val.txt and test.txt"), (2, "", "2 identities, no clip in test.txt")]
+    + [(3, "", None), (4, ",test_share=0", None), (4, ",val_share=0", "4 identities, no clip in val.txt")],
+)
+def test_too_few_identities_for_the_lists_are_said(tmp_path, identities, shares, told):
+    said = preprocess.write_filelists(tmp_path, kept_rows(*(f"id{i}/a" for i in range(identities))), hp_of(shares))
+    notes = [line for line in said if line.startswith("  note: ")]
+    assert notes == [] if told is None else notes[0].startswith(f"  note: {told}: the first folder below")
 
 
 def test_an_empty_or_missing_data_root_is_refused(tmp_path):
@@ -306,6 +379,19 @@ def test_an_empty_or_missing_data_root_is_refused(tmp_path):
     (tmp_path / "videos").mkdir()
     with pytest.raises(UserError, match="no video in it, looked for .3gp"):
         run(tmp_path / "videos", tmp_path / "store")
+
+
+@pytest.mark.parametrize("flag", ["--preprocessed_root", "--filelists"])
+def test_a_file_where_a_folder_is_needed_is_refused_before_the_work(data_root, tmp_path, flag):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"{flag} .*file is a file, a folder is needed"):
+        run(data_root, tmp_path / "store", flag, str(tmp_path / "file"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_video_as_data_root_is_told_to_name_its_folder(data_root, tmp_path):
+    with pytest.raises(UserError, match=f"talk.mp4: is a file: name the folder above it, {data_root}/id0"):
+        run(data_root / "id0/talk.mp4", tmp_path / "store")
 
 
 def test_more_gpus_than_there_are_are_refused_before_the_work(data_root, tmp_path):
@@ -320,7 +406,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_the_work(data_root, tm
     command += ["--preprocessed_root", str(tmp_path / "file/store"), "--hparams", HPARAMS]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(preprocess.__file__).parent)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Not a directory")
+    assert done.stderr.startswith(f"error: --preprocessed_root {tmp_path}/file/store: {tmp_path}/file is a file")
     assert "Traceback" not in done.stderr
 
 
