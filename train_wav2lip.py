@@ -63,7 +63,9 @@ def main(argv=None):
         candidates = hp.reference_candidates if split == "train" else 1
         sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
         sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
-    script.warn_of_shared_clips(*(dataset.corpus for dataset in sampled[::2]))
+    train, val = (dataset.corpus for dataset in sampled[::2])
+    script.warn_of_shared_clips(train, val)
+    hp = script.framed_as_stored(train, hp)
     eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
     eval_settings |= {"seed": hp.seed} if hp.seed else {}  # which draws the windows; earlier versions did not name it
     data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)

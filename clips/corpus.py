@@ -14,7 +14,7 @@ import numpy as np
 
 from clips import filelists, manifest, official
 from clips.index import Alignment, Ranges
-from clips.settings import HEARD, differences
+from clips.settings import HEARD, differences, value_in
 from clips.store import Clip, whole
 from errors import UserError
 from hparams import HParams
@@ -53,6 +53,11 @@ class Corpus:
             [items[i] for i in chosen] if items else [] for items in (self.names, self.windows, self.late)
         )
         return dataclasses.replace(self, names=names, windows=windows, late=late)
+
+    def stored_with(self, name: str):
+        """The value of this hparam with which all clips were stored, None where they differ or do not say."""
+        values = {value_in(settings, name) for settings in self.settings}
+        return values.pop() if len(values) == 1 else None
 
     def refuse_other_sound(self) -> None:
         """UserError where clips were stored at another rate, or with another mel, than the hparams of today name."""

@@ -41,6 +41,11 @@ def settings_of(hp: HParams, more: Iterable[str] = ()) -> str:
     return json.dumps({name: getattr(hp, name) for name in (*DECIDING, *more)})
 
 
+def value_in(settings: str, name: str):
+    """What a row's settings say of this hparam, None if nothing."""
+    return json.loads(settings).get(name)
+
+
 def differences(settings: str, hp: HParams, names: Iterable[str] | None = None) -> list[str]:
     """One "name=then, now now" for each hparam in which a row's settings differ from hp; of `names`, or of all.
 

@@ -270,6 +270,18 @@ def test_a_run_prolonged_from_its_weights_says_where_its_discriminator_is(store,
     assert "a resumed run goes on with its own discriminator" in capsys.readouterr().err
 
 
+def test_a_generator_knows_the_detector_of_its_store(store, expert, tmp_path):
+    other = shutil.copytree(store, tmp_path / "store")
+    rows = list(manifest.read(other).values())
+    (other / manifest.NAME).unlink()
+    writer = manifest.ManifestWriter(other)
+    for row in rows:
+        writer.add(dataclasses.replace(row, settings=settings_of(resolve(overrides="face_detector=dlib"))))
+    writer.close()
+    run = train_generator(other, expert / "best.pth", tmp_path / "run", 1)
+    assert read_checkpoint(run / "best.pth")["hparams"]["face_detector"] == "dlib"
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(store, tmp_path, capsys):
     train_expert(store, tmp_path, 4)
     path = tmp_path / checkpoint.FILE.format(4)

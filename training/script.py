@@ -125,6 +125,11 @@ def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
     return dataclasses.replace(hp, syncnet_mel_cut=cut)
 
 
+def framed_as_stored(corpus: Corpus, hp: hparams.HParams) -> hparams.HParams:
+    """hparams with the detector whose boxes the clips are crops of: inference learns of it from the checkpoint."""
+    return dataclasses.replace(hp, face_detector=corpus.stored_with("face_detector") or hp.face_detector)
+
+
 def restore(args, recipe, hp: hparams.HParams, data: RunData, load_weights) -> int:
     """Puts --resume or --checkpoint_path into the recipe and returns the step to go on from, 0 for a new run.
 
