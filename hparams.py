@@ -8,6 +8,7 @@ Each line ends with unit, meaning and source: [paper] Prajwal et al. 2020, [code
 """
 
 import argparse
+import copy
 import dataclasses
 import difflib
 import math
@@ -168,7 +169,7 @@ class HParams:
             )
         for name in POSITIVE:
             if not 0 < getattr(self, name) < INF:
-                raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0")
+                raise HParamError(f"hparam {name}={getattr(self, name)!r}: must be greater than 0, and finite")
         _check_sound(self)
 
 
@@ -366,9 +367,12 @@ def from_dict(saved: dict) -> HParams:
     """The hparams kept in a checkpoint; knobs that are there no more, or of another type now, take this file's value.
 
     But a file that says nothing of the cut of the mel, such as an official one, knows none but that of whole columns.
+    Ranges are not checked again: what was trained with them was trained.
     """
     saved = {"syncnet_mel_cut": "nearest", **saved}
-    return HParams(**{name: value for name, value in saved.items() if name in TYPES and _is_a(TYPES[name], value)})
+    hp = copy.copy(HParams())
+    vars(hp).update({name: value for name, value in saved.items() if name in TYPES and _is_a(TYPES[name], value)})
+    return hp
 
 
 def some(hp: HParams, names: str) -> dict:

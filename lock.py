@@ -1,11 +1,17 @@
 """A folder for one process alone, as long as it changes what is in there."""
 
 import fcntl
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from errors import UserError
+
+_held = weakref.WeakSet()
+# A forked process, such as a loader worker, shares the lock, and would keep it when its parent is killed.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in list(_held)])
 
 
 @contextmanager
@@ -18,4 +24,5 @@ def alone_in(folder: Path, name: str, otherwise: str) -> Iterator[None]:
             raise UserError(f"{folder}: {otherwise}") from None
         except OSError:
             pass  # a disk without locks
+        _held.add(file)
         yield

@@ -329,22 +329,25 @@ def refuse_foreign_lists(lists: Path, sources, rows) -> None:
 
 
 def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]:
-    """Takes what was rejected or is excluded out of the lists, adds what none of them names; says so in lines."""
+    """Takes what is excluded out of the lists, adds what none of them names, and says what is in them, in lines.
+
+    What is rejected, or not reached yet, stays in its list, where training passes it over: it may be kept one day.
+    """
     known = {row.clip for row in rows.values()}
-    kept = {row.clip for row in rows.values() if row.status == "kept"}
-    excluded = kept & {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
-    kept -= excluded
+    excluded = known & {filelists.clip_named(line, known) for line in filelists.excluded(lists)}
+    kept = {row.clip for row in rows.values() if row.status == "kept"} - excluded
     listed = {
         split: [filelists.clip_named(line, known) for line in lines]
         for split, lines in filelists.existing(lists).items()
     }
     added = filelists.unlisted(sorted(kept), listed, hp.val_share, hp.test_share)
-    clips = {split: kept & set(listed.get(split, ())) for split in filelists.SPLITS}
+    clips = {split: set(listed.get(split, ())) - excluded for split in filelists.SPLITS}
     is_first = not any(clips.values())
     for clip, split in added.items():
         clips[split].add(clip)
-    counts = filelists.write(lists, clips)
+    filelists.write(lists, clips)
 
+    counts = {split: len(names & kept) for split, names in clips.items()}
     lines = [f"  {split + '.txt':<10}{count:>7} clips" for split, count in counts.items()]
     if added and not is_first:
         by_split = Counter(added.values())
@@ -364,7 +367,8 @@ def note_on_identities(counts: dict[str, int], identities: int) -> list[str]:
     return [
         f"  note: {identities} identities, no clip in {' and '.join(empty)}: the first folder below the data root "
         "counts as identity: give each person one, or put the files straight into the data root, each an identity "
-        "then; or raise val_share and test_share in hparams.py where they are 0"
+        "then, and preprocess into another folder; where val_share or test_share were 0, raise them and delete the "
+        "lists"
     ]
 
 

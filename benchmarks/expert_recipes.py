@@ -14,6 +14,7 @@ Runs that are finished are not repeated, interrupted ones go on: name the same -
 import argparse
 import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -71,6 +72,9 @@ class Curve:
 def main(argv=None):
     args = parse_args(argv)
     recipes = [recipe_of(text, args) for text in args.recipes]
+    twice = [name for name, count in Counter(recipe.name for recipe in recipes).items() if count > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: names two recipes: give each a name of its own")
     out = Path(args.outdir)
     data_root, lists = (args.data_root, args.filelists) if args.data_root else toy_store(out, args.mumbling)
     runs = {}
@@ -110,10 +114,11 @@ def recipe_of(text: str, args) -> Recipe:
     """The recipe that an argument stands for; the hparams of all recipes come before its own."""
     title, colon, overrides = (part.strip() for part in text.partition(":"))
     name, at, samples = title.partition("@")
+    name = name.strip()
     if at and not samples.isdecimal():
         raise UserError(f"{text}: {samples!r} is no number of samples")
     preset = None if colon or name == "default" else name
-    return Recipe(name, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)
+    return Recipe(title, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)
 
 
 def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:

@@ -29,9 +29,8 @@ def read(folder: Path, split: str) -> list[str]:
         if split == "train":
             raise UserError(f"{path} names no clip: lower val_share and test_share in hparams.py, or add videos")
         raise UserError(
-            f"{path} names no clip: with one identity (first folder of the data root) none can be held out, so add "
-            f"others, or put the files straight into the data root, each an identity then; or raise {split}_share in "
-            "hparams.py"
+            f"{path} names no clip: put some of train.txt into it; or, for a split drawn anew, add identities (first "
+            f"folders of the data root) or raise {split}_share in hparams.py, delete the lists and run preprocess.py"
         )
     return names
 
@@ -40,15 +39,16 @@ def assign(identities: list[str], val_share: float, test_share: float, kept: dic
     """A split for each identity. Those in `kept` stay where they are; new ones fill the splits up to their share.
 
     The order in which identities are drawn depends on their names only, so the same data gives the same split.
-    From three identities on, val and test have at least one each if their share is above zero.
+    From three new identities on, val and test have at least one each if their share is above zero.
     """
     splits = {name: kept[name] for name in identities if name in kept}
     new = sorted((name for name in identities if name not in kept), key=_shuffled)
     for split, share in (("val", val_share), ("test", test_share)):
         have = sum(value == split for value in splits.values())
         # Training keeps one identity at least, then validation, then test.
+        for_training = "train" not in splits.values()
         wanted = max(round(share * len(identities)), 1 if share > 0 else 0)
-        for _ in range(max(min(wanted - have, len(new) - 1), 0)):
+        for _ in range(max(min(wanted - have, len(new) - for_training), 0)):
             splits[new.pop(0)] = split
     splits.update(dict.fromkeys(new, "train"))
     return splits
@@ -70,18 +70,15 @@ def unlisted(clips: list[str], listed: dict[str, list[str]], val_share: float, t
     return {clip: splits[_identity(clip)] for clip in clips if clip not in named}
 
 
-def write(folder: Path, clips: dict[str, Iterable[str]]) -> dict[str, int]:
-    """Writes the three lists, of clips by split, and returns how many clips each names."""
+def write(folder: Path, clips: dict[str, Iterable[str]]) -> None:
+    """Writes the three lists, of clips by split."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    counts = {}
     for split in SPLITS:
         names = sorted(set(clips.get(split, ())))
         part = folder / f"{split}.txt.part"
         part.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         os.replace(part, folder / f"{split}.txt")
-        counts[split] = len(names)
-    return counts
 
 
 def existing(folder: Path) -> dict[str, list[str]]:
@@ -108,7 +105,7 @@ def clip_named(line: str, known: Container[str]) -> str:
 def naming_hint(line: str) -> str:
     """How clips are named, for a line that names none since it is written as the path of a file; "" for others."""
     endings = {PurePath(name).suffix.lower() for name in (line, line.split()[0])}
-    is_path = line.startswith("/") or line[1:2] == ":" or "\\" in line
+    is_path = line.startswith("/") or line[1:3] == ":/" or "\\" in line
     if not is_path and endings.isdisjoint(video.VIDEO_SUFFIXES | video.AUDIO_SUFFIXES | {".npz"}):
         return ""
     return "lists name clips as <id>/<clip>, without ending, relative to the store"

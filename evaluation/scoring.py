@@ -53,7 +53,8 @@ def score_video(
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
-        first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp)
+        at_most = None if faces_as_in is None else round(probe(path).duration_s * judge.read_fps)
+        first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp, at_most)
         frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
         speech = speech[round(first / judge.read_fps * judge.sample_rate) :]
 
@@ -69,9 +70,14 @@ def score_video(
     return Scores(str(path), probe(path).fps, frames_judged, offset, lse_d, lse_c, features.p_sync)
 
 
-def longest_face_track(path: str | Path, fps: float, detector: Detector, hp: HParams) -> tuple[int, np.ndarray]:
-    """(first frame, boxes (n, 4)) of the longest stretch in which every frame has a face, as preprocessing finds it."""
-    frames = progress(read_frames(path, fps), "looking for the face")
+def longest_face_track(
+    path: str | Path, fps: float, detector: Detector, hp: HParams, at_most: int | None = None
+) -> tuple[int, np.ndarray]:
+    """(first frame, boxes (n, 4)) of the longest stretch in which every frame has a face, as preprocessing finds it.
+
+    at_most: frames looked at, from the first on; None = all.
+    """
+    frames = progress(islice(read_frames(path, fps), at_most), "looking for the face")
     boxes, status = track_face(frames, detector, hp)
     runs = runs_of(status != NO_FACE, jumps(boxes))
     if not runs:

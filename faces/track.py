@@ -55,8 +55,9 @@ def follow_speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> tuple[np.nda
     """The speaker's box in the frames of `detect`: float32 (N, 4), NaN in others; and which show another scene (N,).
 
     With several faces in a frame the speaker is the one that overlaps the box found before, or else the best-scoring
-    one. Who is away for no more than `gap` frames, or until the end, stays the speaker, and nobody takes the place
-    meanwhile: missed, if the others are those that were beside the speaker before, else cut away from.
+    one. Who comes back within `gap` frames stays the speaker, and nobody takes the place meanwhile: missed, if the
+    others are those that were beside the speaker before, else cut away from. Where the end leaves open who comes back,
+    only somebody new takes it.
     """
     frames = seen[-1][0] + 1 if seen else 0
     boxes, cut_away = np.tile(NO_BOX, (frames, 1)), np.zeros(frames, bool)
@@ -64,20 +65,22 @@ def follow_speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> tuple[np.nda
     for i, (number, candidates) in enumerate(seen):
         box = same_face(candidates, latest)
         if box is None and len(candidates):
-            if latest is None or is_gone(latest, seen[i:], last + gap + 1):
+            until = last + gap + 1  # the last frame to come back in
+            comes_back = any(same_face(later, latest) is not None for _, later in before(until, seen[i : i + gap + 2]))
+            is_new = latest is None or any(same_face(company, other) is None for other in candidates)
+            if not comes_back and (is_new or seen[-1][0] >= until):
                 box = candidates[0]
             else:
-                cut_away[number] = any(same_face(company, other) is None for other in candidates)
+                cut_away[number] = is_new
         if box is not None:
             last, latest, company = number, box, candidates
             boxes[number] = box
     return boxes, cut_away
 
 
-def is_gone(box: np.ndarray, seen: list[tuple[int, np.ndarray]], until: int) -> bool:
-    """Whether no frame of `seen` up to number `until`, where there are as many, shows the face of that box."""
-    soon = takewhile(lambda each: each[0] <= until, seen)
-    return seen[-1][0] >= until and all(same_face(candidates, box) is None for _, candidates in soon)
+def before(until: int, seen: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Those of `seen` up to the frame with this number."""
+    return takewhile(lambda each: each[0] <= until, seen)
 
 
 def every_nth_and_last(frames: Iterable[np.ndarray], every: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -84,10 +84,12 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
 def test_a_recipe_may_see_more_samples_than_the_others():
     args = expert_recipes.parse_args(["default", "--samples", "16", "--hparams", "width=0.5"])
     longer = expert_recipes.recipe_of("faithful@48", args)
-    assert (longer.name, longer.preset, longer.samples) == ("faithful", "faithful", 48)
+    assert (longer.name, longer.preset, longer.samples) == ("faithful@48", "faithful", 48)
     hot = expert_recipes.recipe_of("hot@32: syncnet_lr=0.01", args)
-    assert (hot.name, hot.preset, hot.overrides, hot.samples) == ("hot", None, "width=0.5,syncnet_lr=0.01", 32)
+    assert (hot.name, hot.preset, hot.overrides, hot.samples) == ("hot@32", None, "width=0.5,syncnet_lr=0.01", 32)
     assert expert_recipes.recipe_of("default", args).samples == 16
+    with pytest.raises(UserError, match="hot: names two recipes"):
+        expert_recipes.main(["hot: syncnet_lr=0.01", "hot: syncnet_lr=0.02"])
     with pytest.raises(UserError, match="'many' is no number of samples"):
         expert_recipes.recipe_of("faithful@many", args)
 

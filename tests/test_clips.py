@@ -171,6 +171,14 @@ def test_no_identity_is_in_two_splits_and_each_split_has_one():
     assert sorted(filelists.assign(["a"], 0.05, 0.05, {}).values()) == ["train"]
 
 
+def test_identities_that_come_one_by_one_fill_val_and_test_too():
+    lists = {}
+    for i in range(12):
+        added = filelists.unlisted([f"id{j}/a" for j in range(i + 1)], lists, val_share=0.1, test_share=0.1)
+        lists.setdefault(added[f"id{i}/a"], []).append(f"id{i}/a")
+    assert [len(lists[split]) for split in filelists.SPLITS] == [10, 1, 1]
+
+
 def test_identities_stay_in_their_split_when_data_is_added():
     before = filelists.assign([f"id{i}" for i in range(20)], 0.1, 0.1, {})
     after = filelists.assign([f"id{i}" for i in range(60)], 0.1, 0.1, before)

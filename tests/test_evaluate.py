@@ -144,6 +144,16 @@ def test_faces_are_cut_out_where_another_video_has_them(folder, talking, expert_
 
 
 @pytest.mark.usefixtures("finds_light")
+def test_faces_are_sought_only_as_far_as_the_judged_video_goes(folder, expert_path):
+    original = write_video(folder / "original.mp4", frames=60, dark=[20, 21])  # the longest stretch begins after them
+    short = write_video(folder / "short.mp4", frames=20)
+    detector = evaluate.make_detector()
+    judge = ExpertJudge(load_expert(expert_path), HParams())
+    hp = HParams(detect_every=1, max_gap_frames=0)
+    assert score_video(short, judge, hp, detector, faces_as_in=original).frames == 20
+
+
+@pytest.mark.usefixtures("finds_light")
 def test_boxes_of_a_video_of_another_size_are_refused(folder, talking, expert_path, capsys):
     with VideoWriter(folder / "small.mp4", 25) as writer:
         writer.write(np.full((64, 64, 3), 90, np.uint8))

@@ -361,6 +361,12 @@ def test_a_gap_in_which_only_another_scene_is_seen_is_not_filled(every):
     assert NO_FACE not in status
 
 
+def test_somebody_new_at_the_end_is_followed():
+    a, b = draw((200, A)), draw((100, B))
+    boxes = detect_boxes([a] + [draw()] * 4 + [b] * 6, Detector(find_grey_rectangles), max_gap=10)
+    assert boxes[5:].tolist() == [list(B)] * 6
+
+
 def test_who_is_away_until_the_end_stays_the_speaker_for_as_long_as_a_gap():
     both, only_b = draw((200, A), (100, B)), draw((100, B))
     find = Detector(find_grey_rectangles)

@@ -147,6 +147,7 @@ def test_saved_hparams_of_an_older_version_are_read():
     }
     del saved["seed"]
     assert hparams.from_dict(saved) == HParams(width=0.5)
+    assert hparams.from_dict({**saved, "fps": 50, "min_frames": 0}).fps == 50  # ranges may be narrower today
     del saved["syncnet_mel_cut"]
     assert hparams.from_dict(saved) == HParams(width=0.5, syncnet_mel_cut="nearest")  # all there was then
 

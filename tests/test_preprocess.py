@@ -342,17 +342,28 @@ def test_a_split_made_by_hand_stays_as_it_is(tmp_path):
     rows["id2/a.mp4"] = manifest.Row("id2/a.mp4", "id2/a", "rejected", "silent: loudness 0")
     said = preprocess.write_filelists(tmp_path / "lists", rows, hp_of(",val_share=0.9"))
     assert filelists.existing(tmp_path / "lists") == {
-        "train": ["id0/a", "id0/b", "id0/new", "id1/a", "id1/new"],
+        "train": ["id0/a", "id0/b", "id0/new", "id1/a", "id1/new", "id2/a"],
         "val": ["id0/b", "id0/c"],  # a clip that two lists name stays in both
         "test": ["id0/d", "id3/a", "id3/new"],
     }
     assert "  3 clips that no list named were added: 2 train, 1 test" in said
+    assert "  train.txt       5 clips" in said  # without the rejected one
+
+
+def test_a_clip_that_fails_once_stays_in_its_list(tmp_path):
+    split_by_hand(tmp_path / "lists", train="id0/a", val="id0/b id0/later")
+    rows = kept_rows("id0/a", "id0/b")
+    rows["id0/b.mp4"].status = "rejected"
+    preprocess.write_filelists(tmp_path / "lists", rows, hp_of())
+    rows["id0/b.mp4"].status = "kept"
+    preprocess.write_filelists(tmp_path / "lists", rows, hp_of())
+    assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a"], "val": ["id0/b", "id0/later"], "test": []}
 
 
 def test_clips_that_are_excluded_are_put_into_no_list(tmp_path):
     split_by_hand(tmp_path / "lists", train="id0/a id0/b", exclude="id0/b id1/a")
     said = preprocess.write_filelists(tmp_path / "lists", kept_rows("id0/a", "id0/b", "id1/a", "id1/b"), hp_of())
-    assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a", "id1/b"], "val": [], "test": []}
+    assert filelists.existing(tmp_path / "lists") == {"train": ["id0/a"], "val": ["id1/b"], "test": []}
     assert "  2 clips that exclude.txt names are in no list" in said
     (tmp_path / "lists/exclude.txt").write_text("id0/typo\n")
     with pytest.raises(UserError, match="1 clips that are not in this data root, such as id0/typo: name another"):

@@ -3,6 +3,7 @@ in the checkpoint, and every way a run can end leaves a usable last checkpoint."
 
 import dataclasses
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -302,6 +303,17 @@ def test_a_folder_takes_one_run_at_a_time(store, tmp_path):
         train_expert(store, tmp_path, 2, "--resume")
     assert list(checkpoint.found_in(tmp_path)) == [1] and (tmp_path / "best.pth").read_bytes() == best
     train_expert(store, tmp_path, 2, "--resume")
+
+
+def test_a_forked_process_does_not_hold_the_folder_of_a_run_that_is_gone(tmp_path):
+    started, ends = multiprocessing.get_context("fork").Pipe()
+    with script.writing_alone(tmp_path):
+        worker = multiprocessing.get_context("fork").Process(target=lambda: (ends.send("here"), time.sleep(60)))
+        worker.start()
+        assert started.recv() == "here"
+    with script.writing_alone(tmp_path):  # while the worker is there
+        worker.kill()
+        worker.join()
 
 
 def test_a_file_or_an_empty_folder_as_checkpoint_dir_is_refused_before_anything_is_read(store, tmp_path):
@@ -838,6 +850,17 @@ def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path, step_s, die_s):
     with pytest.raises(UserError, match="a loader worker died.*lower num_workers.*--resume"):
         run_line(recipe, tmp_path, 20, batches=loader)
     assert step_s or max(checkpoint.found_in(tmp_path)) == 10
+
+
+@pytest.mark.parametrize("kind", [ConnectionResetError, EOFError])
+def test_a_worker_that_dies_while_it_hands_over_is_said_too(tmp_path, kind):
+    def half_way():
+        yield from ({"x": torch.ones(4, 1)} for _ in range(4))
+        raise kind("Connection reset by peer")
+
+    with pytest.raises(UserError, match="a loader worker died"):
+        run_line(Line(), tmp_path, 20, batches=half_way())
+    assert max(checkpoint.found_in(tmp_path)) == 4
 
 
 def test_a_death_of_a_worker_during_a_save_is_not_blamed_on_the_disk(tmp_path, monkeypatch):

@@ -139,9 +139,9 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
     changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
     changed += [f"{name}: not there -> {value}" for name, value in vars(hp).items() if name not in saved["hparams"]]
     for name in recipe.decisive:
-        if saved["hparams"].get(name) != getattr(hp, name):
+        if name in saved["hparams"] and saved["hparams"][name] != getattr(hp, name):
             raise UserError(
-                f"{path}: was trained with {name}={saved['hparams'].get(name)}, not {getattr(hp, name)}: give --preset "
+                f"{path}: was trained with {name}={saved['hparams'][name]}, not {getattr(hp, name)}: give --preset "
                 "and --hparams as before, or start a new run from its weights with --checkpoint_path"
             )
     if changed:

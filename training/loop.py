@@ -33,6 +33,10 @@ from training.monitor import Monitor
 from training.speed import Speed
 
 DEAD_WORKER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.DOTALL)
+WORKER_DIED = (
+    "a loader worker died, for want of memory (in a container perhaps of /dev/shm) or as the disk it read from is "
+    "gone: lower num_workers in hparams.py or look at the disk; --resume goes on from the last checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def train(
             bar.update()
         monitor.flush(step)
         # Nobody leaves while the first process writes: a launcher ends the others soon after one has failed.
-        reasons = distributed.everyones([str(unreadable)] if unreadable else [])
+        reasons = distributed.everyones([last_line(unreadable)] if unreadable else [])
         if reasons and kept:
             bar.write(f"a batch cannot be read; what was learnt is kept in {kept}")
         if unreadable:
@@ -209,7 +213,14 @@ def next_batch(batches):
     try:
         return next(batches)
     except UserError as error:
-        raise UserError(str(error).rstrip().splitlines()[-1].removeprefix("errors.UserError: ")) from None
+        raise UserError(last_line(error)) from None
+    except (ConnectionError, EOFError) as error:  # in the middle of what a worker was handing over
+        raise UserError(WORKER_DIED) from error
+
+
+def last_line(error: Exception) -> str:
+    """What an error says, without the traceback that torch puts before it where it comes from a worker."""
+    return (str(error).rstrip().splitlines() or [type(error).__name__])[-1].removeprefix("errors.UserError: ")
 
 
 def batch_or_error(batches) -> tuple[dict | None, Exception | None]:
@@ -247,10 +258,7 @@ def in_one_line() -> Iterator[None]:
         # What was going on may have taken the report for an error of its own, such as a file that could not be written.
         if not any(DEAD_WORKER.search(str(each)) for each in (error, error.__cause__)):
             raise
-        raise UserError(
-            "a loader worker died, for want of memory (in a container perhaps of /dev/shm) or as the disk it read from "
-            "is gone: lower num_workers in hparams.py or look at the disk; --resume goes on from the last checkpoint"
-        ) from error
+        raise UserError(WORKER_DIED) from error
 
 
 def rates_of(recipe) -> dict[str, float]:

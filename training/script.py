@@ -2,10 +2,11 @@
 
 import argparse
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from training.monitor import Monitor
 from training.schedule import rate_at
 
 LOCK = ".training"
+FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def parser(description: str, needs_folder: bool = True) -> argparse.ArgumentParser:
@@ -127,7 +129,9 @@ def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
 
 def framed_as_stored(corpus: Corpus, hp: hparams.HParams) -> hparams.HParams:
     """hparams with the detector whose boxes the clips are crops of: inference learns of it from the checkpoint."""
-    return dataclasses.replace(hp, face_detector=corpus.stored_with("face_detector") or hp.face_detector)
+    detector = corpus.stored_with("face_detector")
+    known = detector in hparams.CHOICES["face_detector"]
+    return dataclasses.replace(hp, face_detector=detector) if known else hp
 
 
 def restore(args, recipe, hp: hparams.HParams, data: RunData, load_weights) -> int:
@@ -212,15 +216,25 @@ def run(
 
 @contextmanager
 def writing_alone(folder: Path) -> Iterator[None]:
-    """Holds the folder of a run, in the first process; a disk that takes no more is one line with what is kept."""
-    if not distributed.is_first():
-        yield
-        return
-    with alone_in(folder, LOCK, "another run is training in it: wait for it, or name another --checkpoint_dir"):
+    """Holds the folder of a run, by the first process; a disk that takes no more is one line with what is kept."""
+    with ExitStack() as held:
+        reason = None
+        if distributed.is_first():
+            try:
+                held.enter_context(
+                    alone_in(folder, LOCK, "another run is training in it: wait, or name another folder")
+                )
+            except UserError as error:
+                reason = str(error)
+        reason = distributed.from_first(reason)  # all processes end on it
+        if reason:
+            raise UserError(reason)
         try:
             yield
         except OSError as error:
+            if error.errno not in FAILING_DISK:
+                raise
             kept = checkpoint.found_in(folder)
             last = f"the last checkpoint is {kept[max(kept)]}, --resume goes on from it" if kept else "nothing is kept"
-            reason = error.strerror or error
-            raise UserError(f"{error.filename or folder}: cannot be written or read ({reason}): {last}") from error
+            where = error.filename or folder
+            raise UserError(f"{where}: cannot be written or read ({error.strerror}): {last}") from error
