@@ -221,9 +221,8 @@ def writing_alone(folder: Path) -> Iterator[None]:
         reason = None
         if distributed.is_first():
             try:
-                held.enter_context(
-                    alone_in(folder, LOCK, "another run is training in it: wait, or name another folder")
-                )
+                otherwise = "another run is training in it: wait for it, or name another --checkpoint_dir"
+                held.enter_context(alone_in(folder, LOCK, otherwise))
             except UserError as error:
                 reason = str(error)
         reason = distributed.from_first(reason)  # all processes end on it
