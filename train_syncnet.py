@@ -117,7 +117,7 @@ def evaluate(args, hp: HParams) -> None:
     with in_one_line():
         batches = tqdm(whole(batches()), desc="evaluating", total=-(-len(sampling) // hp.syncnet_batch_size))
         report = measure_expert(expert, batches, hp.syncnet_eval_min_gap, hp.seed)
-    print(f"{path} on the {args.split} list:\n{report.table()}")
+    print(f"{path} on the {args.split} list:\n{report.table()}\n{report.name_wrong_offsets(corpus.names)}")
 
 
 def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:

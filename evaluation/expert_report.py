@@ -54,6 +54,12 @@ class ExpertReport:
     curve_high: np.ndarray
     counts: dict[str, int]
     min_gap: int
+    wrong_offsets: dict[int, tuple[int, bool]]  # by place of the clip: where its curve peaks, and whether clearly
+
+    def name_wrong_offsets(self, clips: list[str]) -> str:
+        """One line with the clips whose curve peaks elsewhere than it should; clips: names in the order of places."""
+        said = (f"{clips[i]} {offset:+d}{'*' * clear}" for i, (offset, clear) in self.wrong_offsets.items())
+        return f"P_sync peaks beyond {metrics.TOLERANCE} frame (* confident): {', '.join(said) or 'none'}"
 
     def values(self) -> dict[str, float]:
         return {name: measured.value for name, measured in self.metrics.items()}
@@ -106,7 +112,8 @@ def measure_expert(
     measured = {name: _measured(values, seed) for name, values in by_clip.items()}
     measured["calibration_error"] = _measured(gaps, seed, metrics.calibration_error)
     curve = (mean_over_clips(curves), *confidence_interval(curves, seed))
-    return ExpertReport(measured, *curve, metrics.pair_counts(clips, min_gap, seed), min_gap)
+    counts = metrics.pair_counts(clips, min_gap, seed)
+    return ExpertReport(measured, *curve, counts, min_gap, _wrong_offsets(curves, **by_clip))
 
 
 @torch.inference_mode()
@@ -165,6 +172,14 @@ def _by_clip(parts: list[tuple[torch.Tensor, ...]]) -> dict[int, tuple[np.ndarra
     borders = np.flatnonzero(np.diff(clip)) + 1
     columns = [np.split(column, borders) for column in (clip, start, *(array[order] for array in rest))]
     return {int(clip[0]): tuple(arrays) for clip, *arrays in zip(*columns, strict=True)}
+
+
+def _wrong_offsets(
+    curves: np.ndarray, offset_accuracy: np.ndarray, confident: np.ndarray, **_
+) -> dict[int, tuple[int, bool]]:
+    """See ExpertReport; of clips that are long enough to tell."""
+    wrong = np.flatnonzero(offset_accuracy == 0)
+    return {int(i): (int(metrics.OFFSETS[curves[i].argmax()]), bool(confident[i])) for i in wrong}
 
 
 def _measured(values: np.ndarray, seed: int, of_mean=lambda mean: mean) -> Measured:

@@ -23,7 +23,16 @@ from evaluation.expert_metrics import (
     pair_counts,
     values_by_clip,
 )
-from evaluation.expert_report import MOVED_EVERY, ROWS, SHOWN_OFFSETS, displaced, embed_clips, measure_expert
+from evaluation.expert_report import (
+    MOVED_EVERY,
+    ROWS,
+    SHOWN_OFFSETS,
+    ExpertReport,
+    _wrong_offsets,
+    displaced,
+    embed_clips,
+    measure_expert,
+)
 from hparams import HParams
 from models import SyncNetExpert
 from training.data import evaluation_batches
@@ -320,6 +329,20 @@ def test_an_untrained_expert_is_reported_as_knowing_nothing(store, expert):
     assert chart.dtype == np.uint8
     assert chart.shape == (400, 600, 3)
     assert chart.std() > 10
+
+
+def test_clips_whose_curve_peaks_elsewhere_are_named():
+    rng = np.random.default_rng(0)
+    faces = unit(rng.uniform(0, 1, (40, 16)) ** 4)
+    clips = [clip_of(faces, np.roll(faces, late, axis=0)) for late in (0, 4, 1, -3)]
+    by_clip = values_by_clip(clips, MIN_GAP, seed=0)
+    wrong = _wrong_offsets(by_clip.pop("curve"), **by_clip)
+    assert wrong == {1: (-4, True), 3: (3, True)}  # +: the sound comes too early
+    report = ExpertReport({}, *np.zeros((3, 31)), {}, MIN_GAP, wrong | {2: (9, False)})
+    assert (
+        report.name_wrong_offsets(["a", "b", "c", "d"])
+        == "P_sync peaks beyond 1 frame (* confident): b -4*, d +3*, c +9"
+    )
 
 
 def test_one_clip_has_values_but_no_intervals(store, expert):
