@@ -1,10 +1,13 @@
 """How long a training step takes: the recipes of train_wav2lip.py and train_syncnet.py against the original's loop.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.train_step
+    OMP_NUM_THREADS=1 python -m benchmarks.train_step
     python -m benchmarks.train_step --device cuda --width 1 --batch_size 16 --steps 50
 
 Same networks, weights and made-up batches on both sides, the sync loss always on. A step begins with a batch on the
 CPU as the side's own loader hands it over (ours uint8, the original's float32) and ends with the weights updated.
+
+With one CPU thread the time is what the processor spent on it, which other jobs on the machine change little; else it
+is the clock's.
 
 Before timing, the first step of both must give the same losses. For that step alone the original's expert is in eval
 mode, as ours is; it then goes on in train mode, where the official code leaves it.
@@ -125,13 +128,15 @@ def assert_same(ours: dict, original: dict) -> None:
 
 def seconds(step: Step, count: int, device: torch.device) -> float:
     """Seconds per step, after one that is not counted: caches hold the other side's data."""
+    is_alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if is_alone else time.perf_counter
     step()
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(count):
         step()
     _wait(device)
-    return (time.perf_counter() - start) / count
+    return (clock() - start) / count
 
 
 def random_faces(hp: HParams) -> torch.Tensor:
