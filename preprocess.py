@@ -331,7 +331,7 @@ def refuse_foreign_lists(lists: Path, sources, rows) -> None:
 def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]:
     """Takes what is excluded out of the lists, adds what none of them names, and says what is in them, in lines.
 
-    What is rejected, or not reached yet, stays in its list, where training passes it over: it may be kept one day.
+    What is rejected stays in its list, where training passes it over: it may be kept one day.
     """
     known = {row.clip for row in rows.values()}
     excluded = known & {filelists.clip_named(line, known) for line in filelists.excluded(lists)}

@@ -72,7 +72,7 @@ class Curve:
 def main(argv=None):
     args = parse_args(argv)
     recipes = [recipe_of(text, args) for text in args.recipes]
-    twice = [name for name, count in Counter(recipe.name for recipe in recipes).items() if count > 1]
+    twice = [name for name, count in Counter(map(folder_of, recipes)).items() if count > 1]
     if twice:
         raise UserError(f"{twice[0]}: names two recipes: give each a name of its own")
     out = Path(args.outdir)
@@ -80,7 +80,7 @@ def main(argv=None):
     runs = {}
     for seed in args.seeds:  # seeds outside: cut short, every recipe has been run as often
         for recipe in recipes:
-            folder = out / recipe.name.replace(" ", "_") / f"seed{seed}"
+            folder = out / folder_of(recipe) / f"seed{seed}"
             train(folder, data_root, lists, recipe, seed, args)
             runs.setdefault(recipe.name, []).append(curves_of(folder, batch_size(recipe, args)))
     results = [summary(name, curves) for name, curves in runs.items()]
@@ -132,6 +132,10 @@ def toy_store(out: Path, mumbling: float) -> tuple[Path, Path]:
         data = ["--data_root", str(out / f"{toy}_corpus"), "--preprocessed_root", str(store), "--filelists", str(lists)]
         preprocess.main([*data, "--hparams", TOY_HPARAMS])
     return store, lists
+
+
+def folder_of(recipe: Recipe) -> str:
+    return recipe.name.replace(" ", "_")
 
 
 def batch_size(recipe: Recipe, args) -> int:

@@ -14,6 +14,7 @@ from evaluation.expert_metrics import EmbeddedClip
 from evaluation.report import align
 from models.inputs import expert_faces, to_float
 
+NAMED = 20  # clips in a line, at most
 MOVED_EVERY = 8  # every eighth window is looked at with displaced crops, too: it costs an eighth more
 SHOWN_OFFSETS = (-15, -10, -7, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 10, 15)  # of the curve, in the table
 MOVED_BY = 1 / 32  # of the side of a crop, how far it is displaced at most: 3 px of 96
@@ -58,8 +59,11 @@ class ExpertReport:
 
     def name_wrong_offsets(self, clips: list[str]) -> str:
         """One line with the clips whose curve peaks elsewhere than it should; clips: names in the order of places."""
-        said = (f"{clips[i]} {offset:+d}{'*' * clear}" for i, (offset, clear) in self.wrong_offsets.items())
-        return f"P_sync peaks beyond {metrics.TOLERANCE} frame (* confident): {', '.join(said) or 'none'}"
+        confident_first = sorted(self.wrong_offsets.items(), key=lambda item: not item[1][1])
+        said = [f"{clips[i]} {offset:+d}{'*' * clear}" for i, (offset, clear) in confident_first]
+        more = [f"{len(said) - NAMED} more"] if len(said) > NAMED else []
+        named = ", ".join(said[:NAMED] + more) or "none"
+        return f"P_sync peaks beyond {metrics.TOLERANCE} frame (+: sound too early, * confident): {named}"
 
     def values(self) -> dict[str, float]:
         return {name: measured.value for name, measured in self.metrics.items()}
@@ -177,9 +181,13 @@ def _by_clip(parts: list[tuple[torch.Tensor, ...]]) -> dict[int, tuple[np.ndarra
 def _wrong_offsets(
     curves: np.ndarray, offset_accuracy: np.ndarray, confident: np.ndarray, **_
 ) -> dict[int, tuple[int, bool]]:
-    """See ExpertReport; of clips that are long enough to tell."""
-    wrong = np.flatnonzero(offset_accuracy == 0)
-    return {int(i): (int(metrics.OFFSETS[curves[i].argmax()]), bool(confident[i])) for i in wrong}
+    """See ExpertReport; of clips that are long enough to tell, and of ties the one that is furthest off."""
+    found = {}
+    for i in np.flatnonzero(offset_accuracy == 0):
+        peaks = metrics.OFFSETS[curves[i] == curves[i].max()]
+        if len(peaks) < len(metrics.OFFSETS):  # else it is the expert that says the same of all
+            found[int(i)] = (int(max(peaks, key=abs)), bool(confident[i]))
+    return found
 
 
 def _measured(values: np.ndarray, seed: int, of_mean=lambda mean: mean) -> Measured:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from evaluation.lse import sync_scores
 from faces import NO_FACE, Detector, crop_face, jumps, track_face
 from hparams import HParams
 from video import probe, read_audio, read_frames
+
+SLACK_S = 1  # seconds by which a file may be longer than it announces
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def score_video(
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
-        at_most = None if faces_as_in is None else round(probe(path).duration_s * judge.read_fps)
+        at_most = None if faces_as_in is None else ceil((probe(path).duration_s + SLACK_S) * judge.read_fps)
         first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp, at_most)
         frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
         speech = speech[round(first / judge.read_fps * judge.sample_rate) :]

@@ -67,11 +67,13 @@ def follow_speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> tuple[np.nda
         if box is None and len(candidates):
             until = last + gap + 1  # the last frame to come back in
             comes_back = any(same_face(later, latest) is not None for _, later in before(until, seen[i : i + gap + 2]))
-            is_new = latest is None or any(same_face(company, other) is None for other in candidates)
-            if not comes_back and (is_new or seen[-1][0] >= until):
+            new = [other for other in candidates if latest is None or same_face(company, other) is None]
+            if not comes_back and seen[-1][0] >= until:
                 box = candidates[0]
+            elif not comes_back and new:
+                box = new[0]
             else:
-                cut_away[number] = is_new
+                cut_away[number] = bool(new)
         if box is not None:
             last, latest, company = number, box, candidates
             boxes[number] = box

@@ -365,6 +365,10 @@ def test_somebody_new_at_the_end_is_followed():
     a, b = draw((200, A)), draw((100, B))
     boxes = detect_boxes([a] + [draw()] * 4 + [b] * 6, Detector(find_grey_rectangles), max_gap=10)
     assert boxes[5:].tolist() == [list(B)] * 6
+    c = (70, 5, 90, 25)
+    both, b_and_c = draw((200, A), (150, B)), draw((150, B), (100, c))
+    boxes = detect_boxes([both] * 4 + [b_and_c] * 3, Detector(find_grey_rectangles), max_gap=10)
+    assert boxes[4:].tolist() == [list(c)] * 3  # not B, who was beside A
 
 
 def test_who_is_away_until_the_end_stays_the_speaker_for_as_long_as_a_gap():

@@ -398,7 +398,7 @@ def test_an_expert_is_measured_on_the_list_that_is_named(store, expert, tmp_path
         said = capsys.readouterr().out
         assert f"on the {split} list" in said
         assert f"\n{clips} clips, " in said
-        assert "\nP_sync peaks beyond 1 frame (* confident): " in said
+        assert "\nP_sync peaks beyond 1 frame (+: sound too early, * confident): " in said
     shutil.copytree(store / "lists", tmp_path / "lists")
     (tmp_path / "lists/test.txt").write_text("")
     with pytest.raises(UserError, match="test.txt: names no clip: raise test_share"):

@@ -216,11 +216,16 @@ def next_batch(batches):
         raise UserError(last_line(error)) from None
     except (ConnectionError, EOFError) as error:  # in the middle of what a worker was handing over
         raise UserError(WORKER_DIED) from error
+    except OSError as error:
+        if "end of file during message" in str(error):  # as before
+            raise UserError(WORKER_DIED) from error
+        raise
 
 
 def last_line(error: Exception) -> str:
     """What an error says, without the traceback that torch puts before it where it comes from a worker."""
-    return (str(error).rstrip().splitlines() or [type(error).__name__])[-1].removeprefix("errors.UserError: ")
+    line = (str(error).rstrip().splitlines() or [type(error).__name__])[-1]
+    return re.sub(r"^[\w.]+Error: ", "", line)
 
 
 def batch_or_error(batches) -> tuple[dict | None, Exception | None]:

@@ -223,7 +223,7 @@ def writing_alone(folder: Path) -> Iterator[None]:
             try:
                 otherwise = "another run is training in it: wait for it, or name another --checkpoint_dir"
                 held.enter_context(alone_in(folder, LOCK, otherwise))
-            except UserError as error:
+            except (UserError, OSError) as error:
                 reason = str(error)
         reason = distributed.from_first(reason)  # all processes end on it
         if reason:
