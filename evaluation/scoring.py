@@ -56,8 +56,7 @@ def score_video(
     if judge.crop_size is None:
         frames = read_frames(path, judge.read_fps)
     else:
-        at_most = None if faces_as_in is None else ceil((probe(path).duration_s + SLACK_S) * judge.read_fps)
-        first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp, at_most)
+        first, boxes = longest_face_track(faces_as_in or path, judge.read_fps, detector, hp, probe(path).duration_s)
         frames = read_crops(path, judge.read_fps, first, boxes, judge.crop_size)
         speech = speech[round(first / judge.read_fps * judge.sample_rate) :]
 
@@ -74,18 +73,18 @@ def score_video(
 
 
 def longest_face_track(
-    path: str | Path, fps: float, detector: Detector, hp: HParams, at_most: int | None = None
+    path: str | Path, fps: float, detector: Detector, hp: HParams, duration_s: float
 ) -> tuple[int, np.ndarray]:
     """(first frame, boxes (n, 4)) of the longest stretch in which every frame has a face, as preprocessing finds it.
 
-    at_most: frames looked at, from the first on; None = all.
+    duration_s: of the video that is judged, which may be another and shorter one, as it announces itself.
     """
-    frames = progress(islice(read_frames(path, fps), at_most), "looking for the face")
+    frames = progress(islice(read_frames(path, fps), ceil((duration_s + SLACK_S) * fps)), "looking for the face")
     boxes, status = track_face(frames, detector, hp)
     runs = runs_of(status != NO_FACE, jumps(boxes))
     if not runs:
         raise UserError(f"{path}: no face found: try another --face_detector, or `full` for a file that is a face crop")
-    first, end = max(runs, key=lambda run: run[1] - run[0])
+    first, end = max(runs, key=lambda run: min(run[1], duration_s * fps) - run[0])
     return first, boxes[first:end]
 
 

@@ -341,7 +341,7 @@ def test_clips_whose_curve_peaks_elsewhere_are_named():
     report = ExpertReport({}, *np.zeros((3, 31)), {}, MIN_GAP, wrong | {2: (9, False)})
     said = report.name_wrong_offsets(["a", "b", "c", "d"])
     assert said == "P_sync peaks beyond 1 frame (+: sound too early, * confident): b -4*, d +3*, c +9"
-    many = dataclasses.replace(report, wrong_offsets={i: (5, False) for i in range(25)})
+    many = dataclasses.replace(report, wrong_offsets=dict.fromkeys(range(25), (5, False)))
     assert many.name_wrong_offsets([f"clip{i}" for i in range(25)]).endswith("clip19 +5, 5 more")
     flat, tie = np.full(31, 0.5), np.where(np.isin(OFFSETS, (0, 10)), 0.9, 0.1)
     assert _wrong_offsets(np.stack([flat, tie]), np.zeros(2), np.array([0, 1])) == {1: (10, True)}
