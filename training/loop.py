@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,8 +86,9 @@ def train(
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. A batch that cannot
     be read, in any process, ends training with a checkpoint too, and with its error in all of them.
     """
-    step, evaluation, batches, speed = first_step, None, iter(batches), Speed(device)
-    batch = unreadable = kept = None
+    step, batches, speed = first_step, iter(batches), Speed(device)
+    batch = unreadable = None
+    upkeep = Upkeep(recipe, val_batches, checkpoints, monitor, intervals, last_step, device, speed, watch, show)
     with in_one_line(), StopSignal() as stop, progress(first_step, last_step) as bar:
         while True:
             waiting_since = time.perf_counter()
@@ -99,29 +102,7 @@ def train(
             stopping = distributed.of_any(stop.asked or unreadable is not None)  # all processes after the same step
             is_last = step >= last_step or stopping
             if step > first_step or step == 0 or recipe.owes_evaluation:
-                if step > first_step and _due(step, intervals.log):
-                    monitor.add(speed.take())
-                    monitor.scalars({f"learning_rate/{name}": rate for name, rate in rates_of(recipe).items()}, step)
-                    means = monitor.flush(step)
-                    bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
-                    if watch and (said := watch(step, means)):
-                        bar.write(said)
-                if _due(step, intervals.evaluation) or step >= last_step:
-                    if step and (_due(step, intervals.checkpoint) or is_last):
-                        # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
-                        recipe.owes_evaluation = True
-                        kept = checkpoints.save(step)
-                        recipe.owes_evaluation = False
-                    evaluation = evaluate(recipe, _on_device(val_batches(), device), checkpoints, monitor, step)
-                    said = (f"{name} {value:.4f}" for name, value in evaluation.values.items())
-                    bar.write(f"step {step}: {', '.join(said)}")
-                # before what is only looked at, so that a failure there loses nothing
-                if step and (_due(step, intervals.checkpoint) or is_last):
-                    kept = checkpoints.save(step)
-                if distributed.is_first() and (_due(step, intervals.samples) or step >= last_step):
-                    monitor.images(recipe.samples(next(_on_device(val_batches(), device))), step)
-                    if show and intervals.samples:
-                        show(step)
+                upkeep(step, step > first_step, is_last, bar)
             if is_last:
                 break
 
@@ -137,17 +118,75 @@ def train(
             speed.add(samples, waited, time.perf_counter() - working_since)
             bar.update()
         monitor.flush(step)
-        # Nobody leaves while the first process writes: a launcher ends the others soon after one has failed.
-        reasons = distributed.everyones([last_line(unreadable)] if unreadable else [])
-        if reasons and kept:
-            bar.write(f"a batch cannot be read; what was learnt is kept in {kept}")
-        if unreadable:
-            raise unreadable
-        if reasons:
-            raise UserError(reasons[0])
+        end_together(unreadable, upkeep.kept, bar)
     if stopping:
         raise KeyboardInterrupt
-    return evaluation
+    return upkeep.evaluation
+
+
+@dataclass
+class Upkeep:
+    """upkeep(step, …): what is due between two steps, all but the step itself; see `train` for what it is given."""
+
+    recipe: Any
+    val_batches: Callable[[], Iterable[dict]]
+    checkpoints: Checkpoints
+    monitor: Monitor
+    intervals: Intervals
+    last_step: int
+    device: torch.device
+    speed: Speed
+    watch: Callable[[int, dict[str, float]], str | None] | None
+    show: Callable[[int], None] | None
+    evaluation: Evaluation | None = None  # the last one
+    kept: Path | None = None  # the last checkpoint
+
+    def __call__(self, step: int, has_stepped: bool, is_last: bool, bar: tqdm) -> None:
+        """has_stepped: whether this run took a step before; is_last: whether it takes none after."""
+        due = self.intervals
+        saves = step > 0 and (_due(step, due.checkpoint) or is_last)
+        if has_stepped and _due(step, due.log):
+            self._log(step, bar)
+        if _due(step, due.evaluation) or step >= self.last_step:
+            if saves:
+                # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
+                self.recipe.owes_evaluation = True
+                self.kept = self.checkpoints.save(step)
+                self.recipe.owes_evaluation = False
+            self.evaluation = evaluate(self.recipe, self._val_batches(), self.checkpoints, self.monitor, step)
+            said = (f"{name} {value:.4f}" for name, value in self.evaluation.values.items())
+            bar.write(f"step {step}: {', '.join(said)}")
+        # before what is only looked at, so that a failure there loses nothing
+        if saves:
+            self.kept = self.checkpoints.save(step)
+        if distributed.is_first() and (_due(step, due.samples) or step >= self.last_step):
+            self.monitor.images(self.recipe.samples(next(self._val_batches())), step)
+            if self.show and due.samples:
+                self.show(step)
+
+    def _log(self, step: int, bar: tqdm) -> None:
+        self.monitor.add(self.speed.take())
+        rates = {f"learning_rate/{name}": rate for name, rate in rates_of(self.recipe).items()}
+        self.monitor.scalars(rates, step)
+        means = self.monitor.flush(step)
+        bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
+        if self.watch and (said := self.watch(step, means)):
+            bar.write(said)
+
+    def _val_batches(self) -> Iterator[dict]:
+        return _on_device(self.val_batches(), self.device)
+
+
+def end_together(unreadable: Exception | None, kept: Path | None, bar: tqdm) -> None:
+    """Raises why a batch could not be read, in this process or another one, in all of them."""
+    # Nobody leaves while the first process writes: a launcher ends the others soon after one has failed.
+    reasons = distributed.everyones([last_line(unreadable)] if unreadable else [])
+    if reasons and kept:
+        bar.write(f"a batch cannot be read; what was learnt is kept in {kept}")
+    if unreadable:
+        raise unreadable
+    if reasons:
+        raise UserError(reasons[0])
 
 
 def evaluate(recipe, batches: Iterable[dict], checkpoints: Checkpoints, monitor: Monitor, step: int) -> Evaluation:
