@@ -159,7 +159,7 @@ class Clip:
     def _file(self) -> int:
         """Descriptor of the open MOV: one that is replaced meanwhile is read on as it was, like the sidecar."""
         try:
-            descriptor = os.open(_with_suffix(self.path, ".mov"), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(_with_suffix(self.path, ".mov"), os.O_RDONLY)
         except OSError as error:
             raise self._broken(error) from error
         weakref.finalize(self, os.close, descriptor)
@@ -168,7 +168,8 @@ class Clip:
     def _decode(self, index: int) -> np.ndarray:
         offset, size = int(self._sidecar["jpeg_offset"][index]), int(self._sidecar["jpeg_size"][index])
         try:
-            jpeg = _read_at(self._file, offset, size)
+            # A memory map would be as fast, but the process dies of a file cut short or a failing disk, without a word.
+            jpeg = os.pread(self._file, size, offset)
         except OSError as error:
             raise self._broken(error) from error
         # the decoder would fill up what a file cut short lacks
@@ -211,14 +212,6 @@ def _jpeg_places(path: Path) -> tuple[np.ndarray, np.ndarray]:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     offsets, sizes = zip(*places, strict=True)
     return np.array(offsets, np.int64), np.array(sizes, np.int32)
-
-
-def _read_at(descriptor: int, offset: int, size: int) -> bytes:
-    # A memory map would be as fast, but the process dies of a file cut short or a disk that fails, without a word.
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, size, offset)
-    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows, where no forked process shares the position
-    return os.read(descriptor, size)
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:
