@@ -80,7 +80,7 @@ def _measure_and_write(root: Path, judge, corpora, hp: HParams, expert_path: str
 def _key(row: manifest.Row, expert: str) -> str:
     """Of a measurement: the same for the same clip as preprocessing left it, measured by the same expert."""
     clip = dataclasses.replace(row, offset_frames=None, confidence=None)
-    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES])
+    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES, "P_sync"])  # earlier versions: distances
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

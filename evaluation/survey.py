@@ -20,8 +20,7 @@ from clips.index import Alignment
 from errors import UserError
 from evaluation.clip_signs import Imprint, Signs, examine, glance
 from evaluation.judges import ExpertJudge
-from evaluation.lip_lag import EXPERT, LOUDNESS, VSHIFT, Lags, corrected
-from evaluation.lse import shift_distances
+from evaluation.lip_lag import EXPERT, LOUDNESS, Lags, corrected, p_sync_by_lag
 from hparams import HParams
 from models import load_expert, trained_with
 
@@ -174,4 +173,4 @@ def judged_agreement(
     faces = (cv2.resize(face, side, interpolation=cv2.INTER_AREA) for face in clip.read(first, count))
     speech = clip.speech()[first * hp.sample_rate // hp.fps :]
     features = judge.embed(faces, speech[: count * hp.sample_rate // hp.fps])
-    return -shift_distances(features.face, features.audio, VSHIFT) if len(features.face) > VSHIFT else None
+    return p_sync_by_lag(features.face, features.audio)

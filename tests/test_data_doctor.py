@@ -22,7 +22,7 @@ from clips.store import ClipWriter, as_stored
 from errors import UserError
 from evaluation import offsets
 from evaluation.data_doctor import clips_finding
-from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Lags, agreement_by_lag
+from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Lags, agreement_by_lag, p_sync_by_lag
 from evaluation.survey import sampled
 from hparams import HParams
 from models import SyncNetExpert, export_official
@@ -306,6 +306,23 @@ def test_a_lag_is_positive_where_the_sound_comes_late():
     mouth = np.random.default_rng(0).normal(size=200)
     for lag in (-15, -3, 0, 7, 15):
         assert LAGS[agreement_by_lag(mouth, np.roll(mouth, lag)).argmax()] == lag
+
+
+@pytest.mark.parametrize("frames", [24, 40, 200])
+@pytest.mark.parametrize("lag", [-9, 0, 4])
+def test_a_weak_expert_finds_the_lag_of_short_clips_too(frames, lag):
+    # Sound that is missing beyond the ends must not count: to unit vectors, nothing is nearer than what is wrong.
+    def unit(features):
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    rng = np.random.default_rng(1)
+    said = np.abs(rng.normal(size=(frames + 40, 64)))
+    face = unit(np.abs(rng.normal(size=(frames, 64))) + 0.6 * said[20 : 20 + frames])
+    curve = p_sync_by_lag(face, unit(said[20 - lag : 20 - lag + frames]))
+    assert LAGS[curve.argmax()] == lag and 0.05 < curve.max() - np.median(curve) < 0.3
+    others = np.delete(curve, curve.argmax())
+    assert others.max() - others.min() < 0.06
+    assert p_sync_by_lag(face[:19], face[:19]) is None
 
 
 def test_an_agreement_that_rises_to_the_last_lag_is_no_peak():
