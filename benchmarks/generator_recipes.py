@@ -33,7 +33,7 @@ from training.checkpoint import FILE, found_in
 from training.data import evaluation_batches
 from training.images import tile
 from training.loop import to_device
-from training.script import cut_as_learnt
+from training.script import cut_as_learnt, framed_as_stored
 
 STUDY = "num_workers=0,sample_interval=0,keep_checkpoints=1,decay=cosine,sync_gate=0,eval_windows=60"
 SHOWN = 6  # windows in the grid
@@ -97,9 +97,9 @@ def train(folder: Path, recipe: str, overrides: str, seed: int, args) -> hparams
     settings = f"{STUDY},sync_start_step={steps // 3},disc_start_step={steps // 2},nsteps={steps},eval_interval={steps}"
     settings += f",checkpoint_interval={max(steps // 10, 1)},seed={seed},{args.hparams},{overrides}"
     hp = cut_as_learnt(args.syncnet_checkpoint_path, hparams.resolve(overrides=settings))
-    found = found_in(folder)
+    corpus = open_split(args.data_root, args.filelists, "train", hp, "generator")
+    hp, found = framed_as_stored(corpus, hp), found_in(folder)
     if found:
-        corpus = open_split(args.data_root, args.filelists, "train", hp, "generator")
         refuse_other_settings(found[max(found)], hp, corpus)
     done = max(found, default=0)
     if done < steps:

@@ -1,12 +1,18 @@
 """benchmarks/ promises: each checks that both ways do the same work, times them, and ends in one line of JSON."""
 
+import dataclasses
 import json
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 
-from benchmarks import expert_recipes, loader, throughput, train_step
+from benchmarks import expert_recipes, generator_recipes, loader, throughput, train_step
+from clips import manifest
 from errors import UserError
+from models import SyncNetExpert
+from models.export import export_official
 
 SMALLEST = {
     loader: "--clips 2 --seconds 1.5 --workers 0 --batch_size 1 --batches 1 --repetitions 1",
@@ -116,3 +122,29 @@ def test_a_mark_is_reached_when_it_is_kept_at_the_next_evaluation():
     assert expert_recipes.reached(curve, 0.75, higher=False) is None
     assert expert_recipes.needed([None, (10_000, 1.5), (30_000, 2)]) == "30.0k (2.0)"
     assert expert_recipes.needed([None, None, (30_000, 2)]) == "never"
+
+
+def test_recipes_of_the_generator_are_compared_and_finished_runs_not_repeated(store, tmp_path, capsys, monkeypatch):
+    found = shutil.copytree(store, tmp_path / "store")
+    rows = list(manifest.read(found).values())
+    writer = manifest.ManifestWriter(found)
+    for row in rows:
+        writer.add(dataclasses.replace(row, settings=json.dumps({"face_detector": "dlib"})))
+    writer.close()
+    expert = tmp_path / "expert.pth"
+    export_official(SyncNetExpert(width=0.0625), expert)
+    argv = ["wav2lip", "low: wav2lip: syncnet_wt=0.006", "--data_root", str(found), "--filelists", str(found / "lists")]
+    argv += ["--syncnet_checkpoint_path", str(expert), "--judge_path", str(expert), "--steps", "2", "--windows", "4"]
+    argv += ["--outdir", str(tmp_path / "out"), "--hparams", "width=0.0625,batch_size=2"]
+    generator_recipes.main(argv)
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
+    assert list(first) == ["wav2lip", "low"]
+    assert all(len(values) == 1 and np.isfinite(values[0]) for row in first.values() for values in row.values())
+    assert cv2.imread(str(tmp_path / "out/low/samples.png")) is not None
+    assert "| low |" in (tmp_path / "out/table.md").read_text()
+
+    monkeypatch.setattr(generator_recipes.train_wav2lip, "main", None)  # which is not called again
+    generator_recipes.main(argv)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["results"] == first
+    with pytest.raises(UserError, match=r"other settings \(syncnet_wt: 0.006 -> 0.01"):
+        generator_recipes.main(["low: wav2lip: syncnet_wt=0.01", *argv[2:]])
