@@ -515,7 +515,7 @@ def test_a_discriminator_that_wins_every_time_is_called_saturated():
         loss.backward()
         adversary.discriminator.step(step)
         named["loss/gan"] = adversary.generator_loss(dark)
-        said.append(watch(step, {name: float(value) for name, value in named.items()}))
+        said.append(watch(step, {name: torch.as_tensor(value).item() for name, value in named.items()}))
     assert any(text and "saturated" in text for text in said)
 
 
