@@ -100,6 +100,8 @@ class HParams:
     syncnet_mel_cut: str = "exact"  # where a window's speech begins: exact | nearest column [ours; code: nearest]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
+    syncnet_turn: float = 0.0  # degrees, windows are turned by at most this; 0 = off [ours]
+    syncnet_zoom: float = 0.0  # largest change of a window's size; 0 = off [ours]
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
@@ -249,6 +251,8 @@ RANGES = {
     "syncnet_speech_gain": (0, 4),
     "syncnet_flip": (0, 1),
     "syncnet_shift_px": (0, 16),
+    "syncnet_turn": (0, 45),
+    "syncnet_zoom": (0, 0.5),
     "syncnet_colour": (0, 1),
     "syncnet_blur": (0, 1),
     "warmup_steps": (0, INF),

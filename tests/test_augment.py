@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.augment import augment, augment_speech, rows_out_of_reach, shift, stretch_down
+from training.augment import augment, augment_speech, rows_out_of_reach, shift, stretch_down, turn_and_zoom
 
 FACES = torch.rand(4, 3, 5, 12, 16)
 
@@ -62,6 +62,24 @@ def test_lower_halves_are_augmented_alike_without_the_rows_out_of_reach(shift_px
 
     assert torch.equal(halves(faces), halves(faces[..., top:, :]))
     assert shift_px == 0 or not torch.equal(halves(faces), halves(faces[..., top + 4 :, :]))
+
+
+def test_mouths_turn_and_change_size_about_their_middle():
+    height, width = 24, 48
+    rows, columns = torch.meshgrid(torch.arange(height) - 11.5, torch.arange(width) - 23.5, indexing="ij")
+    mouths = torch.stack([columns, rows]).expand(64, 2, height, width)  # each place says where it is, in px
+    at_rest = turn_and_zoom(mouths, torch.Generator().manual_seed(3), 0, 0)
+    assert torch.allclose(at_rest, mouths, atol=1e-4)
+    changed = turn_and_zoom(mouths, torch.Generator().manual_seed(3), 10, 0.2)
+    slopes = changed.diff(dim=-1)[:, :, 12, 23]  # (64, 2): over one px to the right, in px of the source
+    angle, size = torch.rad2deg(torch.atan2(slopes[:, 1], slopes[:, 0])), slopes.norm(dim=1)
+    assert angle.abs().max() <= 10 < 1.2 * angle.max() < 1.3 * -angle.min()
+    assert 0.8 <= size.min() < 0.85 and 1.15 < size.max() <= 1.2
+    assert changed[:, :, 11:13, 23:25].mean(dim=(2, 3)).abs().max() < 1e-3
+    down = changed.diff(dim=-2)[:, :, 11, 24]
+    assert torch.allclose(down, torch.stack([-slopes[:, 1], slopes[:, 0]], dim=1), atol=1e-3)  # no shear, no stretch
+    halves = [turn_and_zoom(mouths[:32], torch.Generator().manual_seed(3), 10, 0.2, (i, 2)) for i in (0, 1)]
+    assert torch.allclose(torch.cat(halves), changed, atol=1e-4)
 
 
 def test_speech_changes_its_level_and_tilt_and_nothing_else():

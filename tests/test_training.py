@@ -492,9 +492,11 @@ def test_negatives_come_nearer_over_half_of_training():
 
 
 def test_augmentation_grows_over_a_share_of_training(monkeypatch):
-    amounts = []
+    amounts, turns = [], []
     monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[:4]) or faces)
+    monkeypatch.setattr(expert_recipe, "turn_and_zoom", lambda mouths, rng, *drawn: turns.append(drawn) or mouths)
     settings = f"{EXPERT},syncnet_nsteps=40,syncnet_flip=0.5,syncnet_shift_px=3,syncnet_colour=0.2,syncnet_blur=0.4"
+    settings += ",syncnet_turn=8,syncnet_zoom=0.1"
     batch = random_batch()["target"], torch.randn(2, 1, 80, 16)
     for growth, steps in ((0.5, (0, 10, 20, 39)), (0, (0,))):
         recipe = MultiwayExpertRecipe(resolve(overrides=f"{settings},syncnet_augment_growth={growth}"), CPU)
@@ -502,6 +504,7 @@ def test_augmentation_grows_over_a_share_of_training(monkeypatch):
             recipe._embed(*batch, (0, 1))
     whole = (0.5, 3, 0.2, 0.4)
     assert amounts == [(0.5, 0, 0.0, 0.0), (0.5, 2, 0.1, 0.2), whole, whole, whole]
+    assert turns == [(0, 0, (0, 1)), (4, 0.05, (0, 1)), *[(8, 0.1, (0, 1))] * 3]
 
 
 def test_weight_decay_shrinks_weights_beside_adam():

@@ -59,6 +59,28 @@ def rows_out_of_reach(height: int, shift_px: int) -> int:
     return max(0, height // 2 - shift_px - 2) // 2 * 2  # even, as rows are blurred in pairs
 
 
+def turn_and_zoom(
+    mouths: torch.Tensor, rng: torch.Generator, degrees: float, zoom: float, piece: tuple[int, int] = (0, 1)
+) -> torch.Tensor:
+    """mouths (B, C, H, W), each turned about its middle by at most `degrees`, and its size changed by at most `zoom`.
+
+    The edge is repeated; all channels, and so all frames of a window, change alike. rng, piece: as in `augment`.
+    """
+    which, pieces = piece
+    batch, (height, width) = len(mouths), mouths.shape[-2:]
+    drawn = 2 * torch.rand(batch * pieces, 2, generator=rng)[which * batch : (which + 1) * batch] - 1
+    angle, scale = torch.deg2rad(degrees * drawn[:, 0]), 1 + zoom * drawn[:, 1]
+    across, along = scale * angle.cos(), scale * angle.sin()
+    zero = torch.zeros(batch)
+    # Coordinates run from -1 to 1 on both sides, however long they are.
+    rows = (
+        torch.stack([across, -along * height / width, zero], 1),
+        torch.stack([along * width / height, across, zero], 1),
+    )
+    grid = F.affine_grid(torch.stack(rows, 1).to(mouths.device), mouths.shape, align_corners=False)
+    return F.grid_sample(mouths, grid, padding_mode="border", align_corners=False)
+
+
 def augment_speech(
     mel: torch.Tensor, rng: torch.Generator, amount: float, reach: float, piece: tuple[int, int] = (0, 1)
 ) -> torch.Tensor:

@@ -12,7 +12,7 @@ from hparams import HParams
 from models import SyncNetExpert
 from models.inputs import expert_faces, time_in_channels, to_float
 from training import distributed
-from training.augment import augment, augment_speech, rows_out_of_reach
+from training.augment import augment, augment_speech, rows_out_of_reach, turn_and_zoom
 from training.images import tile
 from training.learner import Learner
 from training.loop import Evaluation
@@ -111,6 +111,8 @@ class ExpertRecipe(Recipe):
             piece,
         )
         mouths = time_in_channels(faces[..., half - top :, :])
+        if hp.syncnet_turn or hp.syncnet_zoom:
+            mouths = turn_and_zoom(mouths, rng, grown * hp.syncnet_turn, grown * hp.syncnet_zoom, piece)
         if hp.syncnet_speech_gain:
             mel = augment_speech(mel, rng, hp.syncnet_speech_gain, hp.max_abs_value, piece)
         speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), mouths)
