@@ -46,10 +46,8 @@ def test_faithful_is_the_papers_recipe_whatever_the_defaults():
         "mask_top": 0.5,
     }
     extras = "syncnet_flip syncnet_shift_px syncnet_turn syncnet_zoom syncnet_colour syncnet_blur syncnet_speech_gain "
-    extras += (
-        "syncnet_weight_decay syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing chin_jitter "
-    )
-    extras += "perceptual_wt warmup_steps"
+    extras += "syncnet_weight_decay syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing "
+    extras += "chin_jitter perceptual_wt warmup_steps"
     hp = dataclasses.asdict(resolve("faithful"))
     assert {name: hp[name] for name in papers} == papers
     assert {name: hp[name] for name in extras.split()} == dict.fromkeys(extras.split(), 0)
