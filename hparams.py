@@ -231,6 +231,7 @@ CHOICES = {
     "img_size": (96, 192, 288, 384),
 }
 RANGES = {
+    "seed": (0, 2**32 - 1),  # what all generators of random numbers take
     "syncnet_mel_step_size": (13, 18),  # mel columns from which the speech encoder makes one vector
     "syncnet_batch_size": (2, INF),
     "syncnet_positive_share": (0, 1),
@@ -279,7 +280,6 @@ RANGES = {
     "sync_start_step": (0, INF),
     "syncnet_eval_clips": (0, INF),
     "disc_start_step": (0, INF),
-    "seed": (0, INF),
 }
 POSITIVE = (
     "sample_rate hop_size fps syncnet_T detect_every face_det_batch_size clip_timeout_s width syncnet_temperature "

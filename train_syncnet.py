@@ -109,6 +109,7 @@ def evaluate(args, hp: HParams) -> None:
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
+    script.refuse_other_sound(path, hp)
     hp = dataclasses.replace(script.cut_as_learnt(path, hp), img_size=expert.img_size)
     corpus = open_measured(args, args.split, hp)
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)

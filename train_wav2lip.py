@@ -16,7 +16,6 @@ import hparams
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling, fixed_draws
-from clips.settings import HEARD
 from errors import UserError, run_script
 from models import (
     as_generators,
@@ -24,7 +23,6 @@ from models import (
     load_generator,
     load_visual_discriminator,
     read_checkpoint,
-    trained_with,
 )
 from models.vgg import VggFeatures
 from training import script
@@ -54,7 +52,7 @@ def main(argv=None):
             f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
     hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
-    refuse_other_sound(args.syncnet_checkpoint_path, hp)
+    script.refuse_other_sound(args.syncnet_checkpoint_path, hp)
     sampled = []
     for split in ("train", "val"):
         corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
@@ -107,15 +105,6 @@ def main(argv=None):
 
 def holds_discriminator(path: str | None) -> bool:
     return bool(path) and "visual_discriminator" in read_checkpoint(path).get("networks", {})
-
-
-def refuse_other_sound(expert_path: str, hp: hparams.HParams) -> None:
-    """UserError where the expert was trained on another mel than the generator would be."""
-    names = " ".join((*HEARD, "syncnet_mel_step_size"))
-    learnt, asked = hparams.some(trained_with(expert_path), names), hparams.some(hp, names)
-    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
-    if changed:
-        raise UserError(f"{expert_path}: its expert was trained with {', '.join(changed)}: train both with the same")
 
 
 def check_settings(recipe: str, hp: hparams.HParams, vgg_path: str | None) -> None:

@@ -13,7 +13,6 @@ Runs that are finished are not repeated, interrupted ones go on: name the same -
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,9 @@ import numpy as np
 import hparams
 import preprocess
 import train_syncnet
+from benchmarks.runs import refuse_another_run
 from benchmarks.side_by_side import command_line, machine_facts, positive
-from clips.corpus import Corpus, open_split
+from clips.corpus import open_split
 from errors import UserError, run_script
 from models import read_checkpoint, usable_device
 from toy import ToyStyle, make_toy_corpus
@@ -118,6 +118,7 @@ def recipe_of(text: str, args) -> Recipe:
     if at and not samples.isdecimal():
         raise UserError(f"{text}: {samples!r} is no number of samples")
     preset = None if colon or name == "default" else name
+    hparams.resolve(preset, f"{args.hparams},{overrides}")  # a slip in the last one is said before the first one trains
     return Recipe(title, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)
 
 
@@ -148,28 +149,17 @@ def train(folder: Path, data_root, lists, recipe: Recipe, seed: int, args) -> No
     intervals = f"syncnet_eval_interval={every},syncnet_checkpoint_interval={every}"
     settings = f"{STUDY.format(width=args.width)},syncnet_batch_size={args.batch},{intervals},seed={seed}"
     settings += f",syncnet_nsteps={steps},{recipe.overrides}"
-    found = found_in(folder)
-    if found:
-        hp = hparams.resolve(recipe.preset, settings)
-        corpus = open_split(data_root, lists, "train", hp, "expert", span=train_syncnet.widest_gap(hp))
-        refuse_other_settings(found[max(found)], hp, corpus)
+    found, hp = found_in(folder), hparams.resolve(recipe.preset, settings)
+    data = {
+        split: open_split(data_root, lists, split, hp, "expert", span=gap).fingerprint
+        for split, gap in (("train", train_syncnet.widest_gap(hp)), ("val", hp.syncnet_eval_min_gap))
+    }
+    refuse_another_run(folder, hp, **data)
     if steps in found and not read_checkpoint(found[steps])["recipe"].get("owes_evaluation"):
         return
-    if not found:
-        shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
     data = ["--data_root", str(data_root), "--filelists", str(lists), "--checkpoint_dir", str(folder)]
     data += ["--resume"] if found else []
     train_syncnet.main([*data, *(["--preset", recipe.preset] if recipe.preset else []), "--hparams", settings])
-
-
-def refuse_other_settings(path: Path, hp: hparams.HParams, corpus: Corpus) -> None:
-    """UserError where the run that is there is not the one that is asked for: it is neither reused nor deleted."""
-    saved = read_checkpoint(path)
-    changed = hparams.differences(hparams.from_dict(saved["hparams"]), hp)
-    if saved["data"] != corpus.fingerprint:
-        changed.append("other data")
-    if changed:
-        raise UserError(f"{path}: of a run with other settings ({'; '.join(changed)}): name another --outdir")
 
 
 def curves_of(folder: Path, samples_per_step: int) -> dict[str, Curve]:

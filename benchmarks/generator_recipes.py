@@ -11,6 +11,7 @@ name the same --outdir. A grid of sample images of every row is written beside t
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import mean
 
@@ -20,7 +21,7 @@ import torch
 
 import hparams
 import train_wav2lip
-from benchmarks.expert_recipes import refuse_other_settings
+from benchmarks.runs import refuse_another_run
 from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
@@ -29,11 +30,11 @@ from errors import UserError, run_script
 from evaluation.generator_metrics import measure_generator
 from models import load_expert, load_generator, trained_with, usable_device
 from models.inputs import generator_faces, to_float
-from training.checkpoint import FILE, found_in
+from training.checkpoint import FILE, fingerprint, found_in
 from training.data import evaluation_batches
 from training.images import tile
 from training.loop import to_device
-from training.script import cut_as_learnt, framed_as_stored
+from training.script import cut_as_learnt, framed_as_stored, refuse_other_sound
 
 STUDY = "num_workers=0,sample_interval=0,keep_checkpoints=1,decay=cosine,sync_gate=0,eval_windows=60"
 SHOWN = 6  # windows in the grid
@@ -41,18 +42,18 @@ SHOWN = 6  # windows in the grid
 
 def main(argv=None):
     args = parse_args(argv)
-    rows = [row_of(text) for text in args.rows]
+    rows = [row_of(text, args) for text in args.rows]
+    twice = [name for name, count in Counter(folder_of(name) for name, *_ in rows).items() if count > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: names two rows: give each a name of its own")
     results, device = {}, usable_device()
-    judge = load_expert(args.judge_path, device)
-    if trained_with(args.judge_path).syncnet_mel_cut != trained_with(args.syncnet_checkpoint_path).syncnet_mel_cut:
-        raise UserError(
-            f"{args.judge_path}: was trained with another syncnet_mel_cut than the teacher: name another judge"
-        )
+    teacher, judge = (load_expert(path, device) for path in (args.syncnet_checkpoint_path, args.judge_path))
+    refuse_other_judge(teacher, judge, args)
     for name, recipe, overrides in rows:
         seeds = []
         for seed in args.seeds:
-            folder = Path(args.outdir) / name.replace(" ", "_") / f"seed{seed}"
-            hp = train(folder, recipe, overrides, seed, args)
+            folder = Path(args.outdir) / folder_of(name) / f"seed{seed}"
+            hp = train(folder, recipe, overrides, seed, fingerprint(teacher), args)
             generator = load_generator(folder / FILE.format(args.steps), device)
             batches = held_out(hp, args)
             seeds.append(measure_generator(generator, judge, batches(), hp.mask_top))
@@ -82,30 +83,54 @@ def parse_args(argv):
     return parser.parse_args(argv)
 
 
-def row_of(text: str) -> tuple[str, str, str]:
-    """Name, recipe and overrides."""
+def row_of(text: str, args) -> tuple[str, str, str]:
+    """Name, recipe and overrides; UserError where it cannot be trained, before any other row is."""
     parts = [part.strip() for part in text.split(":")]
     name, recipe, overrides = parts if len(parts) == 3 else (text, text, "")
     if recipe not in train_wav2lip.RECIPES:
         raise UserError(f"{text!r}: {recipe!r} is no recipe: one of {', '.join(train_wav2lip.RECIPES)}")
+    hp = hparams.resolve(overrides=f"{args.hparams},{overrides}")
+    train_wav2lip.check_settings(recipe, hp, vgg_of(hp, args))
     return name, recipe, overrides
 
 
-def train(folder: Path, recipe: str, overrides: str, seed: int, args) -> hparams.HParams:
+def folder_of(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def vgg_of(hp: hparams.HParams, args) -> str | None:
+    """--vgg_checkpoint_path where the row needs it."""
+    return args.vgg_checkpoint_path if hp.perceptual_wt else None
+
+
+def refuse_other_judge(teacher: torch.nn.Module, judge: torch.nn.Module, args) -> None:
+    """UserError where the judge sees or hears otherwise than the generators that the teacher teaches."""
+    learnt, judged = (
+        (expert.img_size, expert.T, trained_with(path).syncnet_mel_cut)
+        for expert, path in ((teacher, args.syncnet_checkpoint_path), (judge, args.judge_path))
+    )
+    if learnt != judged:
+        raise UserError(
+            f"{args.judge_path}: its img_size, syncnet_T and syncnet_mel_cut are {judged}, the teacher's {learnt}: "
+            "name another judge"
+        )
+    refuse_other_sound(args.judge_path, hparams.resolve(overrides=args.hparams))
+
+
+def train(folder: Path, recipe: str, overrides: str, seed: int, teacher: str, args) -> hparams.HParams:
     # The picture comes first: sync loss from a third, discriminator from half of the steps on.
     steps = args.steps
     settings = f"{STUDY},sync_start_step={steps // 3},disc_start_step={steps // 2},nsteps={steps},eval_interval={steps}"
     settings += f",checkpoint_interval={max(steps // 10, 1)},seed={seed},{args.hparams},{overrides}"
     hp = cut_as_learnt(args.syncnet_checkpoint_path, hparams.resolve(overrides=settings))
-    corpus = open_split(args.data_root, args.filelists, "train", hp, "generator")
-    hp, found = framed_as_stored(corpus, hp), found_in(folder)
-    if found:
-        refuse_other_settings(found[max(found)], hp, corpus)
-    done = max(found, default=0)
+    corpora = {split: open_split(args.data_root, args.filelists, split, hp, "generator") for split in ("train", "val")}
+    hp, done = framed_as_stored(corpora["train"], hp), max(found_in(folder), default=0)
+    data = {split: corpus.fingerprint for split, corpus in corpora.items()}
+    refuse_another_run(folder, hp, recipe=recipe, teacher=teacher, **data)
     if done < steps:
         data = ["--data_root", args.data_root, "--filelists", args.filelists, "--checkpoint_dir", str(folder)]
         teachers = ["--syncnet_checkpoint_path", args.syncnet_checkpoint_path, "--recipe", recipe]
-        if hp.perceptual_wt and args.vgg_checkpoint_path:
+        if vgg_of(hp, args):
             teachers += ["--vgg_checkpoint_path", args.vgg_checkpoint_path]
         train_wav2lip.main([*data, *teachers, "--hparams", settings, *(["--resume"] if done else [])])
     return hp

@@ -67,6 +67,13 @@ class UpBlock(NormBlock):
         super().__init__(nn.ConvTranspose2d(in_channels, out_channels, kernel, stride, padding, output_padding=padding))
 
 
+class Sigmoid(nn.Sigmoid):
+    """In fp32 under autocast too: in bf16 it is exactly 1 from a logit of 6.3 on, and a bright pixel learns no more."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float())
+
+
 class LeakyBlock(nn.Module):
     """Convolution and LeakyReLU, without norm. Shapes as ConvBlock."""
 

@@ -6,7 +6,7 @@ Official names: class Wav2Lip, the same state dict at img_size 96 and width 1.
 import torch
 from torch import nn
 
-from models.blocks import ConvBlock, scaled
+from models.blocks import ConvBlock, Sigmoid, scaled
 from models.face_decoder import FaceDecoder
 from models.identity_encoder import IdentityEncoder
 from models.inputs import fold_time, unfold_time
@@ -31,7 +31,7 @@ class Generator(nn.Module):
         self.face_decoder_blocks = FaceDecoder(self.face_encoder_blocks.channels, img_size, width)
         hidden = scaled(32, width)
         self.output_block = nn.Sequential(
-            ConvBlock(self.face_decoder_blocks.out_channels, hidden, 3), nn.Conv2d(hidden, 3, 1), nn.Sigmoid()
+            ConvBlock(self.face_decoder_blocks.out_channels, hidden, 3), nn.Conv2d(hidden, 3, 1), Sigmoid()
         )
 
     def forward(self, mel: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:

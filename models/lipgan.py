@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.blocks import ConvBlock, NormBlock, UpBlock, conv_stage, scaled
+from models.blocks import ConvBlock, NormBlock, Sigmoid, UpBlock, conv_stage, scaled
 from models.inputs import fold_time, unfold_time
 from models.speech_encoder import STAGES as SPEECH_STAGES
 
@@ -72,7 +72,7 @@ class LipGanGenerator(nn.Module):
             channels = out + skips.pop()
         last = scaled(16, width)
         self.output_block = nn.Sequential(
-            ConvBlock(channels, last, 3), ConvBlock(last, last, 3), nn.Conv2d(last, 3, 1), nn.Sigmoid()
+            ConvBlock(channels, last, 3), ConvBlock(last, last, 3), nn.Conv2d(last, 3, 1), Sigmoid()
         )
 
     def forward(self, mel: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ It never sees the frame it is to replace, so neither pose nor light of it; that 
 import torch
 from torch import nn
 
-from models.blocks import ConvBlock, UpBlock, scaled
+from models.blocks import ConvBlock, Sigmoid, UpBlock, scaled
 from models.inputs import fold_time, unfold_time
 
 # channels, kernel, stride -> H x W left
@@ -58,7 +58,7 @@ class Speech2VidGenerator(nn.Module):
             out = scaled(out, width)
             self.up_stages.append(nn.Sequential(UpBlock(channels, out, 2), ConvBlock(out, out, 3)))
             channels = out + joined.get(side, 0)
-        self.output_block = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
+        self.output_block = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), Sigmoid())
 
     def forward(self, mel: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         speech = self.speech_encoder(mel.transpose(0, 1).flatten(0, 1))  # (T*B, 512, 3, 3)

@@ -71,6 +71,14 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
     assert results[0] == results[1]
     with pytest.raises(UserError, match=r"other settings \(syncnet_lr: 0.01 -> 0.02"):
         expert_recipes.main(["hot: syncnet_lr=0.02", *argv[3:]])
+    other = shutil.copytree(store / "lists", tmp_path / "lists")
+    (other / "val.txt").write_text((other / "val.txt").read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match=r"other settings \(val: \w+ -> \w+\)"):
+        expert_recipes.main([*argv, "--filelists", str(other)])
+    (tmp_path / "default/seed0/asked.json").rename(tmp_path / "asked.json")
+    with pytest.raises(UserError, match="default/seed0: does not say what its run was asked for"):
+        expert_recipes.main(argv)
+    (tmp_path / "asked.json").rename(tmp_path / "default/seed0/asked.json")
     with pytest.raises(UserError, match=r"other settings \(syncnet_nsteps: 4 -> 8"):
         expert_recipes.main([*argv, "--samples", "32"])
     assert (tmp_path / "default/seed0/best.pth").exists()
@@ -94,6 +102,8 @@ def test_a_recipe_may_see_more_samples_than_the_others():
     hot = expert_recipes.recipe_of("hot@32: syncnet_lr=0.01", args)
     assert (hot.name, hot.preset, hot.overrides, hot.samples) == ("hot@32", None, "width=0.5,syncnet_lr=0.01", 32)
     assert expert_recipes.recipe_of("default", args).samples == 16
+    with pytest.raises(UserError, match="unknown hparam 'syncnet_lrr'"):
+        expert_recipes.recipe_of("slip: syncnet_lrr=0.01", args)
     with pytest.raises(UserError, match="hot: names two recipes"):
         expert_recipes.main(["hot: syncnet_lr=0.01", "hot: syncnet_lr=0.02"])
     with pytest.raises(UserError, match="'many' is no number of samples"):
@@ -148,3 +158,16 @@ def test_recipes_of_the_generator_are_compared_and_finished_runs_not_repeated(st
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["results"] == first
     with pytest.raises(UserError, match=r"other settings \(syncnet_wt: 0.006 -> 0.01"):
         generator_recipes.main(["low: wav2lip: syncnet_wt=0.01", *argv[2:]])
+    with pytest.raises(UserError, match=r"other settings \(recipe: wav2lip -> speech2vid\)"):
+        generator_recipes.main(["wav2lip: speech2vid:", *argv[2:]])
+    other = tmp_path / "other_expert.pth"
+    export_official(SyncNetExpert(width=0.0625), other)
+    with pytest.raises(UserError, match=r"other settings \(teacher: \w+ -> \w+\)"):
+        generator_recipes.main([*argv, "--syncnet_checkpoint_path", str(other)])
+    with pytest.raises(UserError, match="a_b: names two rows"):
+        generator_recipes.main(["a b: wav2lip:", "a_b: wav2lip_gan:", *argv[2:]])
+    with pytest.raises(UserError, match="unknown hparam 'ema'"):
+        generator_recipes.main([argv[0], "EMA: wav2lip: ema=0.9", *argv[2:]])
+    export_official(SyncNetExpert(width=0.0625, T=9), other)
+    with pytest.raises(UserError, match=r"syncnet_T and syncnet_mel_cut are \(96, 9, .*: name another judge"):
+        generator_recipes.main([*argv, "--judge_path", str(other)])

@@ -68,6 +68,7 @@ def test_every_preset_names_only_existing_knobs():
         ("syncnet_flip=1.5", "must be from 0 to 1"),
         ("batch_size", "not name=value"),
         ("syncnet_wt=3", "must be from 0 to 1"),
+        ("seed=20240101120000", "must be from 0 to 4294967295"),
         ("sync_gate=nan", "sync_gate=nan: not a number"),
         ("min_level_db=nan", "min_level_db=nan: not a number"),
         ("val_share=1.5", "must be from 0 to 1"),

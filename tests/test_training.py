@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -163,12 +164,22 @@ def test_resuming_with_another_window_says_what_to_set(store, expert, tmp_path):
         train_expert(store, tmp_path, 6, "--resume", hp=EXPERT + ",syncnet_T=9")
 
 
-def test_processes_that_would_not_begin_alike_are_refused(monkeypatch):
-    facts = {"data": "abc", "measured_on": "def"}
-    script.refuse_different_starts(3, facts)
-    monkeypatch.setattr(script.distributed, "everyones", lambda items: [*items, (6, "abc", "def")])
-    with pytest.raises(UserError, match="do not begin alike: .* process 0: step 3, data abc; process 1: step 6"):
-        script.refuse_different_starts(3, facts)
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"step": 6}, "their step differs: .* process 0: 3; process 1: 6$"),
+        ({"val list": "xyz"}, "their val list differs"),
+        ({"syncnet_lr": 0.5}, "their syncnet_lr differs: .* process 0: 0.001; process 1: 0.5"),
+        ({"expert": "0123"}, "their expert differs"),
+        ({"num_workers": 99}, None),
+    ],
+)
+def test_processes_that_would_not_begin_alike_are_refused(monkeypatch, other, reason):
+    hp, facts = resolve(overrides=EXPERT), {"data": "abc", "measured_on": "def"}
+    recipe = MultiwayExpertRecipe(hp, CPU)
+    monkeypatch.setattr(script.distributed, "everyones", lambda items: [*items, items[0] | other])
+    with pytest.raises(UserError, match=reason) if reason else nullcontext():
+        script.refuse_different_starts(3, recipe, hp, facts)
 
 
 def test_another_mel_or_frame_rate_than_the_stores_or_the_experts_is_refused(store, expert, tmp_path):
@@ -180,9 +191,12 @@ def test_another_mel_or_frame_rate_than_the_stores_or_the_experts_is_refused(sto
     writer.close()
     with pytest.raises(UserError, match="holds clips made with fmin=90.0, now 55.0: set it as it was"):
         train_expert(tmp_path / "store", tmp_path / "run", 2)
-    with pytest.raises(UserError, match="its expert was trained with fmin=55.0 .here 90.0.: train both with the same"):
+    with pytest.raises(UserError, match="its expert was trained with fmin=55.0 .here 90.0.: set the same, or"):
         hp = GENERATOR + ",fmin=90"
         train_generator(tmp_path / "store", expert / "best.pth", tmp_path / "gan", 2, hp=hp)
+    with pytest.raises(UserError, match="its expert was trained with fmin=55.0 .here 90.0."):
+        data = ["--data_root", str(tmp_path / "store"), "--filelists", str(store / "lists"), "--evaluate_only"]
+        train_syncnet.main([*data, "--checkpoint_path", str(expert / "best.pth"), "--hparams", EXPERT + ",fmin=90"])
     described = open_split(store, store / "lists", "train", resolve(overrides="img_size=192"), "expert").describe()
     assert "enlarged" not in described  # stored without settings: not known
     larger = open_split(tmp_path / "store", store / "lists", "train", resolve(overrides="img_size=192"), "expert")
@@ -249,10 +263,10 @@ def test_resuming_with_another_expert_or_number_of_processes_is_said(store, expe
     assert "resuming with another expert" in capsys.readouterr().out
     assert (tmp_path / "run/best.pth").exists()  # the first after it, however bad
     path = checkpoint.newest(tmp_path / "run")
-    write_checkpoint({**read_checkpoint(path), "ranks": 4}, path)
+    write_checkpoint({**read_checkpoint(path), "samples_per_step": 8}, path)
     train_generator(store, other, tmp_path / "run", 6, "--resume")
     said = capsys.readouterr().out
-    assert "resuming with 1 processes instead of 4" in said
+    assert "resuming with 2 samples a step instead of 8: " in said
     assert "another expert" not in said
 
 
@@ -492,11 +506,12 @@ def test_negatives_come_nearer_over_half_of_training():
 
 
 def test_augmentation_grows_over_a_share_of_training(monkeypatch):
-    amounts, turns = [], []
+    amounts, turns, gains = [], [], []
     monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[:4]) or faces)
     monkeypatch.setattr(expert_recipe, "turn_and_zoom", lambda mouths, rng, *drawn: turns.append(drawn) or mouths)
     settings = f"{EXPERT},syncnet_nsteps=40,syncnet_flip=0.5,syncnet_shift_px=3,syncnet_colour=0.2,syncnet_blur=0.4"
-    settings += ",syncnet_turn=8,syncnet_zoom=0.1"
+    settings += ",syncnet_turn=8,syncnet_zoom=0.1,syncnet_speech_gain=0.6"
+    monkeypatch.setattr(expert_recipe, "augment_speech", lambda mel, rng, gain, *_: gains.append(gain) or mel)
     batch = random_batch()["target"], torch.randn(2, 1, 80, 16)
     for growth, steps in ((0.5, (0, 10, 20, 39)), (0, (0,))):
         recipe = MultiwayExpertRecipe(resolve(overrides=f"{settings},syncnet_augment_growth={growth}"), CPU)
@@ -505,6 +520,7 @@ def test_augmentation_grows_over_a_share_of_training(monkeypatch):
     whole = (0.5, 3, 0.2, 0.4)
     assert amounts == [(0.5, 0, 0.0, 0.0), (0.5, 2, 0.1, 0.2), whole, whole, whole]
     assert turns == [(0, 0, (0, 1)), (4, 0.05, (0, 1)), *[(8, 0.1, (0, 1))] * 3]
+    assert gains == [0, 0.3, 0.6, 0.6, 0.6]
 
 
 def test_weight_decay_shrinks_weights_beside_adam():
@@ -756,13 +772,13 @@ class Line:
         return {}
 
     def state_dict(self):
-        return {"steps": self.steps}
+        return {"steps": self.steps, "owes_evaluation": self.owes_evaluation}
 
     def load_state_dict(self, state):
         self.steps = state["steps"]
 
 
-def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1.0):
+def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1.0, samples=0):
     monitor = Monitor(folder / "tensorboard", 0)
     endless = iter(lambda: {"x": torch.ones(4, 1)}, None)
     try:
@@ -772,7 +788,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             lambda: iter([{"x": torch.ones(1, 1)}]),
             Checkpoints(folder, recipe, resolve(), lambda step: {"data": "x"}, keep),
             monitor,
-            Intervals(log=1, samples=0, evaluation=5, checkpoint=3),
+            Intervals(log=1, samples=samples, evaluation=5, checkpoint=3),
             0,
             steps,
             CPU,
@@ -916,6 +932,41 @@ def test_the_loader_is_gone_before_what_was_learnt_is_saved(tmp_path, monkeypatc
         run_line(Line(), tmp_path, 20, batches=Watched())
     assert max(checkpoint.found_in(tmp_path)) == 10
     assert alive[0] == 1 and alive[-1] == 0
+
+
+@pytest.mark.parametrize("fails", ["evaluate", "samples"])
+def test_what_only_looks_at_the_val_list_loses_no_step_when_it_fails(tmp_path, capsys, fails):
+    class Blind(Line):
+        def evaluate(self, batches):
+            return fail() if fails == "evaluate" and self.steps else super().evaluate(batches)
+
+        def samples(self, batch):
+            return fail() if fails == "samples" and self.steps else {}
+
+    def fail():
+        raise UserError("id1/clip7: stored clip is damaged")
+
+    with pytest.raises(UserError, match="id1/clip7: stored clip is damaged"):
+        run_line(Blind(), tmp_path, 20, samples=7)
+    at = {"evaluate": 5, "samples": 7}[fails]
+    assert max(checkpoint.found_in(tmp_path)) == at
+    assert at_step(tmp_path, at)["recipe"]["owes_evaluation"] == (fails == "evaluate")
+    assert f"what was learnt is kept in {tmp_path}/checkpoint_step00000000{at}.pth" in capsys.readouterr().out
+
+
+def test_an_evaluation_that_was_made_up_for_is_owed_no_more(tmp_path):
+    recipe = Line()
+    recipe.owes_evaluation = True
+    run_line(recipe, tmp_path, 3)
+    assert not at_step(tmp_path, 3)["recipe"]["owes_evaluation"]
+
+
+def test_a_damaged_later_checkpoint_does_not_cost_the_one_just_written(tmp_path):
+    checkpoints = Checkpoints(tmp_path, Line(), resolve(), lambda step: {"data": "x"}, keep=1)
+    checkpoints.save(1)
+    (tmp_path / checkpoint.FILE.format(3)).write_bytes(b"torn")
+    checkpoints.save(2)
+    assert sorted(checkpoint.found_in(tmp_path)) == [2, 3]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

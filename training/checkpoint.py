@@ -1,14 +1,15 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there.
 
 {"kind": "expert" | "generator", "step": int, "hparams": {…}, "networks": {name: state dict},
- "optimizers": {name: state dict}, "recipe": {…}, "code": its version, "ranks": number of processes, and the
- facts of the data: "data", "data_described", "measured_on", "epoch"}
+ "optimizers": {name: state dict}, "recipe": {…}, "code": its version, and the facts of the data: "data",
+ "data_described", "measured_on", "samples_per_step", "epoch"}
 
 A network "…_ema" is the average of another over the steps, which `models.load_…` prefer. Of several processes, the
 first one writes.
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,9 @@ class Checkpoints:
         self._write(path, step)
         if not distributed.is_first():
             return path
-        for _, old in sorted(found_in(self.folder).items())[: -self.keep]:
+        # Later ones are damaged, or this run would have gone on from there: they are no reason to delete this one.
+        earlier = [old for at, old in sorted(found_in(self.folder).items()) if at < step]
+        for old in earlier[: max(len(earlier) - self.keep + 1, 0)]:
             old.unlink()
         return path
 
@@ -58,7 +61,6 @@ class Checkpoints:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in recipe.optimizers.items()},
             "recipe": recipe.state_dict(),
             "code": code_version(),
-            "ranks": distributed.ranks(),
             **self.facts(step),
         }
         try:
@@ -119,6 +121,14 @@ def kind_of(path: Path) -> str:
         return "something unknown"
 
 
+def fingerprint(network: torch.nn.Module) -> str:
+    """12 hex digits that tell these weights from others."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
     """Starts `target` from the weights of `source`, which were read from `path`."""
     try:
@@ -152,9 +162,12 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
         before, now = saved.get("data_described", "unknown"), data["data_described"]
         now = "of as many, but other ones" if before == now else now
         print(f"resuming with other data: the training list was {before}; it is {now}")
-    if saved.get("ranks", 1) != distributed.ranks():
-        before, now = saved.get("ranks", 1), distributed.ranks()
-        print(f"resuming with {now} processes instead of {before}: some samples of this epoch come twice or not at all")
+    before, now = saved.get("samples_per_step"), data["samples_per_step"]
+    if before and before != now:
+        print(
+            f"resuming with {now} samples a step instead of {before}: the place in the data is {now} times the step, "
+            "so some samples come twice or not at all"
+        )
     if saved.get("code") != code_version():
         print("resuming with other code: this project's files have changed since the checkpoint was written")
     try:

@@ -34,12 +34,13 @@ class RunData:
 
     def facts(self, step: int) -> dict:
         """For checkpoints: what data this is, what values over the val list are made of, and epochs after `step`."""
-        train, val = self.dataset.corpus, self.val_dataset.corpus
+        train, val, samples = self.dataset.corpus, self.val_dataset.corpus, self.batch_size * distributed.ranks()
         return {
             "data": train.fingerprint,
             "data_described": train.describe(),
             "measured_on": f"{val.fingerprint}, {self.eval_samples} samples, {self.eval_settings}",
-            "epoch": step * self.batch_size * distributed.ranks() // len(self.sampling),
+            "samples_per_step": samples,
+            "epoch": step * samples // len(self.sampling),
         }
 
 

@@ -150,19 +150,35 @@ class Upkeep:
         if _due(step, due.evaluation) or step >= self.last_step:
             if saves:
                 # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
-                self.recipe.owes_evaluation = True
-                self.kept = self.checkpoints.save(step)
-                self.recipe.owes_evaluation = False
-            self.evaluation = evaluate(self.recipe, self._val_batches(), self.checkpoints, self.monitor, step)
+                self._save(step, owes_evaluation=True)
+            self.recipe.owes_evaluation = False
+            with self._keeping(step, has_stepped and not saves, bar, owes_evaluation=True):
+                self.evaluation = evaluate(self.recipe, self._val_batches(), self.checkpoints, self.monitor, step)
             said = (f"{name} {value:.4f}" for name, value in self.evaluation.values.items())
             bar.write(f"step {step}: {', '.join(said)}")
-        # before what is only looked at, so that a failure there loses nothing
         if saves:
-            self.kept = self.checkpoints.save(step)
+            self._save(step)
         if distributed.is_first() and (_due(step, due.samples) or step >= self.last_step):
-            self.monitor.images(self.recipe.samples(next(self._val_batches())), step)
-            if self.show and due.samples:
-                self.show(step)
+            with self._keeping(step, has_stepped and not saves, bar):
+                self.monitor.images(self.recipe.samples(next(self._val_batches())), step)
+                if self.show and due.samples:
+                    self.show(step)
+
+    def _save(self, step: int, owes_evaluation: bool = False) -> None:
+        self.recipe.owes_evaluation = owes_evaluation
+        self.kept = self.checkpoints.save(step)
+
+    @contextmanager
+    def _keeping(self, step: int, saves: bool, bar: tqdm, owes_evaluation: bool = False) -> Iterator[None]:
+        """Where the val list cannot be read or the memory does not suffice for it, the steps so far are kept first."""
+        try:
+            yield
+        except Exception as error:
+            if saves:
+                forget_variables(error)
+                self._save(step, owes_evaluation)
+                bar.write(f"what was learnt is kept in {self.kept}")
+            raise
 
     def _log(self, step: int, bar: tqdm) -> None:
         self.monitor.add(self.speed.take())

@@ -69,13 +69,13 @@ def stabilised_sync_loss(
     """E_sync on the scale that the expert's own answers set: 0 where it takes generated faces as it takes true ones.
 
     P_sync (B,) with the same speech: of the generated faces, the true ones, and the reference ones, which say something
-    else. mean(-log(1 - (|x - y| + eps) / (|x - y| + |y - d| + eps))) for x generated, y true, d reference: the
-    stabilised synchronisation loss of Yaman et al. 2023, arXiv 2307.09368. Beside it, eps in the numerator that is left
-    keeps the loss finite where the expert cannot tell true from reference.
+    else. mean(-log(1 - |x - y| / (|x - y| + |y - d| + eps))) for x generated, y true, d reference: the stabilised
+    synchronisation loss of Yaman et al. 2023, arXiv 2307.09368, but for the eps that it adds to the numerator as well,
+    with which it is neither 0 at x = y nor finite where the expert cannot tell true from reference.
     """
     x, y, d = (p.float().clamp(0, 1) for p in (probability, true, reference))
     error, scale = (x - y).abs(), (y - d).abs()
-    return (torch.log(error + scale + 2 * eps) - torch.log(scale + eps)).mean()
+    return (torch.log(error + scale + eps) - torch.log(scale + eps)).mean()
 
 
 def perceptual_loss(generated: list[torch.Tensor], truth: list[torch.Tensor]) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 
 import hparams
 from clips.corpus import Corpus
+from clips.settings import HEARD
 from errors import UserError
 from lock import alone_in
 from models import keep_freed_memory, trained_with, usable_device
@@ -25,6 +26,7 @@ from training.monitor import Monitor
 from training.schedule import rate_at
 
 LOCK = ".training"
+OF_A_MACHINE = ("num_workers", "face_cache_gb")  # hparams that change nothing but how fast it reads
 FAILING_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -127,6 +129,15 @@ def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
     return dataclasses.replace(hp, syncnet_mel_cut=cut)
 
 
+def refuse_other_sound(path: str | Path, hp: hparams.HParams) -> None:
+    """UserError where the expert in `path` was trained on another mel than it would now hear."""
+    names = " ".join((*HEARD, "syncnet_mel_step_size"))
+    learnt, asked = hparams.some(trained_with(path), names), hparams.some(hp, names)
+    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
+    if changed:
+        raise UserError(f"{path}: its expert was trained with {', '.join(changed)}: set the same, or train it anew")
+
+
 def framed_as_stored(corpus: Corpus, hp: hparams.HParams) -> hparams.HParams:
     """hparams with the detector whose boxes the clips are crops of: inference learns of it from the checkpoint."""
     detector = corpus.stored_with("face_detector")
@@ -160,12 +171,19 @@ def restore(args, recipe, hp: hparams.HParams, data: RunData, load_weights) -> i
     return 0
 
 
-def refuse_different_starts(first_step: int, facts: dict) -> None:
-    """UserError where processes would train side by side from other weights or on other data."""
-    starts = distributed.everyones([(first_step, facts["data"], facts["measured_on"])])
-    if len(set(starts)) > 1:
-        said = "; ".join(f"process {i}: step {step}, data {data}" for i, (step, data, _) in enumerate(starts))
-        raise UserError(f"the processes do not begin alike: do all machines see the same files and hparams? {said}")
+def refuse_different_starts(first_step: int, recipe, hp: hparams.HParams, facts: dict) -> None:
+    """UserError where processes would train side by side with other weights, on other data or with other hparams."""
+    start = {"step": first_step, "data": facts["data"], "val list": facts["measured_on"], "state": recipe.state_dict()}
+    start |= {name: checkpoint.fingerprint(network) for name, network in recipe.networks.items()}
+    start |= {name: value for name, value in vars(hp).items() if name not in OF_A_MACHINE}
+    starts = distributed.everyones([start])
+    for name, value in start.items():
+        if any(other[name] != value for other in starts):
+            said = "; ".join(f"process {i}: {other[name]}" for i, other in enumerate(starts))
+            raise UserError(
+                f"the processes do not begin alike, their {name} differs: do all machines see the same files and "
+                f"hparams? {said}"
+            )
 
 
 def run(
@@ -183,7 +201,7 @@ def run(
     show=None,
 ):
     """Trains and returns the last evaluation. warmup_steps, decay: see `rate_at`; watch, show: see `train`."""
-    refuse_different_starts(first_step, data.facts(first_step))
+    refuse_different_starts(first_step, recipe, hp, data.facts(first_step))
     if first_step >= last_step and not recipe.owes_evaluation:
         raise UserError(
             f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"

@@ -93,8 +93,7 @@ class ExpertRecipe(Recipe):
         First comes the first speech of every face. piece: which of how many of the step's batch.
         """
         hp = self.hp
-        # Seeded by the step: what is drawn does not depend on what was drawn before.
-        rng = torch.Generator().manual_seed(hp.seed * 1_000_003 + self.steps)
+        rng = self.lot()
         # Changed faces hide the first traces of the mouth, so the changes grow from nothing: docs/expert.md.
         growing = 0 if self.is_fine_tuning else hp.syncnet_augment_growth * hp.syncnet_nsteps
         grown = min(1.0, self.steps / growing) if growing else 1.0
@@ -114,7 +113,7 @@ class ExpertRecipe(Recipe):
         if hp.syncnet_turn or hp.syncnet_zoom:
             mouths = turn_and_zoom(mouths, rng, grown * hp.syncnet_turn, grown * hp.syncnet_zoom, piece)
         if hp.syncnet_speech_gain:
-            mel = augment_speech(mel, rng, hp.syncnet_speech_gain, hp.max_abs_value, piece)
+            mel = augment_speech(mel, rng, grown * hp.syncnet_speech_gain, hp.max_abs_value, piece)
         speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), mouths)
         return face, speech
 

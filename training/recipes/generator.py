@@ -1,7 +1,5 @@
 """What all recipes that train a generator share: how it is fed, evaluated and shown. The losses are the subclasses'."""
 
-import hashlib
-
 import numpy as np
 import torch
 from torch import nn
@@ -10,19 +8,12 @@ from hparams import HParams
 from models.inputs import expert_faces, generator_faces, to_float
 from training import distributed
 from training.augment import stretch_down
+from training.checkpoint import fingerprint
 from training.images import tile
 from training.learner import Learner, Runner
 from training.loop import Evaluation
 from training.losses import p_sync, sync_loss
 from training.recipes.recipe import Recipe
-
-
-def fingerprint(network: nn.Module) -> str:
-    """12 hex digits that tell these weights from others."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 class GeneratorRecipe(Recipe):
@@ -103,8 +94,7 @@ class GeneratorRecipe(Recipe):
         """
         truth, reference = to_float(batch["target"]), to_float(batch["reference"])
         if self.hp.chin_jitter and piece:
-            # 7: not the numbers that decide on other things of this step
-            rng = torch.Generator().manual_seed((self.hp.seed + 7) * 1_000_003 + self.steps)
+            rng = self.lot(salt=7)
             truth, reference = (stretch_down(f, rng, self.hp.chin_jitter, piece) for f in (truth, reference))
         faces = generator_faces(truth, reference, self.hp.mask_top)
         return truth, faces, generator(batch["frame_mels"].unsqueeze(2), faces).float()

@@ -57,8 +57,7 @@ class LipGanRecipe(GeneratorRecipe):
         self.generator.network.eval()
         with torch.no_grad():
             truth, _, generated = self.generate(part, self.generator, piece)
-        lot = torch.Generator().manual_seed(self.hp.seed * 1_000_003 + self.steps)  # the same in all parts
-        draws_faces = bool(torch.rand((), generator=lot) < 0.5)
+        draws_faces = bool(torch.rand((), generator=self.lot()) < 0.5)  # the same in all parts
         wrong = (mels, generated) if draws_faces else (mels.roll(1, dims=0), truth)
         right_distance, wrong_distance = self._distance(mels, truth), self._distance(*wrong)
         distances = torch.cat([right_distance, wrong_distance])

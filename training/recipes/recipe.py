@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from hparams import HParams
 from training import distributed
 from training.learner import Learner
@@ -26,6 +28,10 @@ class Recipe:
             return {**named, "gradient/skipped_steps": 0.0} if self.hp.on_nonfinite == "skip" else named
         finally:
             self.steps += 1  # of a step that was skipped too: its batch is gone
+
+    def lot(self, salt: int = 0) -> torch.Generator:
+        """What decides by chance in this step: another at every step, whatever was drawn before, and for each salt."""
+        return torch.Generator().manual_seed((self.hp.seed + salt) * 1_000_003 + self.steps)
 
     def parts(self, batch: dict) -> Iterator[tuple[dict, tuple[int, int]]]:
         """hp.accumulate equal parts of a batch, each with its place among the pieces of the batch of all processes."""
