@@ -25,8 +25,8 @@ from evaluation.data_doctor import check_data
 from evaluation.expert_report import measure_expert
 from evaluation.offsets import correct_offsets
 from hparams import HParams
-from models import load_expert, usable_device
-from training import script
+from models import load_expert, read_checkpoint, usable_device
+from training import distributed, script
 from training.data import RunData, evaluation_batches
 from training.loop import Intervals, in_one_line, whole
 from training.recipes.expert import ExpertRecipe, MultiwayExpertRecipe
@@ -80,7 +80,20 @@ def main(argv=None):
         watch=expert_watchdog(hp, first_step),
     )
     print(f"the expert after the last step, on the val list:\n{evaluation.summary}")
-    print(f"expert: {args.checkpoint_dir}/best.pth (lowest loss), or best_pair_accuracy.pth where it is another")
+    if distributed.is_first():  # others may not see its files, on another machine
+        print(which_to_use(Path(args.checkpoint_dir)))
+
+
+def which_to_use(folder: Path) -> str:
+    """The best checkpoints, and of which step each is."""
+    paths = [path for name in ("best", "best_pair_accuracy") if (path := folder / f"{name}.pth").exists()]
+    kept = {path.stem: f"{path} (step {read_checkpoint(path)['step']})" for path in paths}
+    if len(kept) < 2:
+        return f"expert: {next(iter(kept.values()), 'none, as no evaluation gave a number')}"
+    return (
+        f"expert: {kept['best']}, of the lowest held-out loss, or {kept['best_pair_accuracy']}, which tells pairs "
+        "apart best; with little data the loss rises while pairs are still learnt: then the second"
+    )
 
 
 def widest_gap(hp: HParams) -> int:

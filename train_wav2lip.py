@@ -12,6 +12,8 @@ Curves and sample images: tensorboard --logdir checkpoints. Sample videos: <chec
 
 from pathlib import Path
 
+import torch
+
 import hparams
 from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
@@ -30,6 +32,7 @@ from training.checkpoint import copy_weights
 from training.data import RunData
 from training.guards import GeneratorWatchdog, l1_of_grey
 from training.loop import Intervals
+from training.recipes.generator import GeneratorRecipe
 from training.recipes.lipgan import LipGanRecipe
 from training.recipes.speech2vid import Speech2VidRecipe
 from training.recipes.wav2lip import Wav2LipRecipe
@@ -53,35 +56,12 @@ def main(argv=None):
         )
     hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
     script.refuse_other_sound(args.syncnet_checkpoint_path, hp)
-    sampled = []
-    for split in ("train", "val"):
-        corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
-        script.describe(split, corpus)
-        # One candidate on the val list, so that runs with other settings stay comparable.
-        candidates = hp.reference_candidates if split == "train" else 1
-        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
-        sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
-    train, val = (dataset.corpus for dataset in sampled[::2])
-    script.warn_of_shared_clips(train, val)
-    hp = script.framed_as_stored(train, hp)
-    eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
-    eval_settings |= {"seed": hp.seed} if hp.seed else {}  # which draws the windows; earlier versions did not name it
-    data = RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
-
+    hp, data = open_data(args, hp)
     draws = fixed_draws(data.val_sampling, min(GREY_FACES, hp.eval_windows))
     grey_l1 = l1_of_grey([data.val_dataset[draw]["target"] for draw in draws])
 
     # networks, optimisers, and where to begin
-    networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
-    recipe = RECIPES[args.recipe](hp, *networks)
-    if hp.speech_encoder_init == "expert":
-        speech_encoder = recipe.networks["generator"].audio_encoder
-        copy_weights(as_generators(expert.audio_encoder), speech_encoder, args.syncnet_checkpoint_path)
-    if args.disc_checkpoint_path:
-        discriminator = load_visual_discriminator(args.disc_checkpoint_path)
-        copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
-    elif args.recipe == "wav2lip_gan" and holds_discriminator(args.checkpoint_path):
-        print("note: the discriminator begins anew; to go on with its own: --disc_checkpoint_path, the same file")
+    recipe = make_recipe(args, hp, expert, device)
     first_step = script.restore(args, recipe, hp, data, load_generator)
 
     evaluation = script.run(
@@ -101,6 +81,39 @@ def main(argv=None):
     values = evaluation.values
     print(f"held-out L1 {values['val/l1']:.4f}, P_sync {values['val/p_sync']:.3f}")
     print(f"generator: {args.checkpoint_dir}/best.pth")
+
+
+def open_data(args, hp: hparams.HParams) -> tuple[hparams.HParams, RunData]:
+    """Both lists as the generator reads them, and hparams with the detector that framed their clips."""
+    sampled = []
+    for split in ("train", "val"):
+        corpus = open_split(args.data_root, args.filelists, split, hp, "generator", span=1)
+        script.describe(split, corpus)
+        # One candidate on the val list, so that runs with other settings stay comparable.
+        candidates = hp.reference_candidates if split == "train" else 1
+        sampling = GeneratorSampling(corpus, hp.seed, hp.reference_min_gap, candidates)
+        sampled += [GeneratorDataset(corpus, hp.img_size), sampling]
+    train, val = (dataset.corpus for dataset in sampled[::2])
+    script.warn_of_shared_clips(train, val)
+    hp = script.framed_as_stored(train, hp)
+    eval_settings = hparams.some(hp, "syncnet_mel_cut mask_top reference_min_gap syncnet_wt")
+    eval_settings |= {"seed": hp.seed} if hp.seed else {}  # which draws the windows; earlier versions did not name it
+    return hp, RunData(*sampled, hp.batch_size, hp.eval_windows, eval_settings)
+
+
+def make_recipe(args, hp: hparams.HParams, expert: torch.nn.Module, device: torch.device) -> GeneratorRecipe:
+    """The recipe with what its networks start from, but for --resume and --checkpoint_path."""
+    networks = (expert, device, VggFeatures(args.vgg_checkpoint_path)) if hp.perceptual_wt else (expert, device)
+    recipe = RECIPES[args.recipe](hp, *networks)
+    if hp.speech_encoder_init == "expert":
+        speech_encoder = recipe.networks["generator"].audio_encoder
+        copy_weights(as_generators(expert.audio_encoder), speech_encoder, args.syncnet_checkpoint_path)
+    if args.disc_checkpoint_path:
+        discriminator = load_visual_discriminator(args.disc_checkpoint_path)
+        copy_weights(discriminator, recipe.networks["visual_discriminator"], args.disc_checkpoint_path)
+    elif args.recipe == "wav2lip_gan" and holds_discriminator(args.checkpoint_path):
+        print("note: the discriminator begins anew; to go on with its own: --disc_checkpoint_path, the same file")
+    return recipe
 
 
 def holds_discriminator(path: str | None) -> bool:

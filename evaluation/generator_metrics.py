@@ -7,8 +7,8 @@ import torch
 from skimage.metrics import structural_similarity
 
 from errors import UserError
+from models import p_sync
 from models.inputs import expert_faces, generator_faces, lower_half, to_float
-from training.losses import p_sync
 
 SILENCE = -4.0  # the mel of digital silence, -max_abs_value
 

@@ -110,11 +110,16 @@ class _Measured:
         self.path.unlink()
 
 
+def in_words(lag: int) -> str:
+    """A lag of the sound behind the lips, in frames."""
+    return f"{abs(lag)} frames {'late' if lag > 0 else 'early'}" if lag else "in time"
+
+
 def summary(lags: Lags, clips: int, damaged: dict[str, str]) -> str:
     """How many clips are how late, for a person."""
     lines = [f"measured {len(lags.clips)} of {clips} clips ({lags.gauge.how})"]
     counts = Counter(lags.clear.values())
-    lines += [f"{lag:+3d} frames: {count} clips" for lag, count in sorted(counts.items())]
+    lines += [f"sound {in_words(lag)}: {count} clips" for lag, count in sorted(counts.items())]
     lines.append(f"no clear answer, left as they are: {len(lags.clips) - len(lags.clear)} clips")
     if damaged:
         lines.append(f"cannot be read: {len(damaged)} clips, e.g. {next(iter(damaged.values()))}")

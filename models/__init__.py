@@ -1,7 +1,7 @@
 """The networks, how their inputs are laid out (models.inputs), their files, and the device they run on."""
 
 from models.devices import keep_freed_memory, usable_device
-from models.expert import SyncNetExpert
+from models.expert import SyncNetExpert, p_sync, pair_p_sync
 from models.files import CheckpointError, read_checkpoint, write_checkpoint
 from models.generator import Generator
 from models.lipgan import LipGanDiscriminator, LipGanGenerator
@@ -34,6 +34,8 @@ __all__ = [
     "load_generator",
     "load_syncnet_v2",
     "load_visual_discriminator",
+    "p_sync",
+    "pair_p_sync",
     "read_checkpoint",
     "trained_with",
     "usable_device",

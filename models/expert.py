@@ -47,3 +47,20 @@ class SyncNetExpert(nn.Module):
         audio_embedding = self.audio_encoder(mel).flatten(1)  # (B, 512)
         face_embedding = self.face_encoder(faces).flatten(1)  # (B, 512)
         return F.normalize(audio_embedding), F.normalize(face_embedding)
+
+
+def p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """P_sync = v·s / max(|v| |s|, eps): probability that face and speech embeddings (B, D) are in sync, (B,).
+
+    Section 3.1, equation 2. Both embeddings come from a ReLU, so it lies in [0, 1].
+    """
+    face, speech = face.float(), speech.float()
+    norms = face.norm(dim=-1) * speech.norm(dim=-1)
+    return (face * speech).sum(dim=-1) / norms.clamp(min=eps)
+
+
+def pair_p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D), (M, D) -> (N, M)."""
+    face, speech = face.float(), speech.float()
+    norms = face.norm(dim=-1)[:, None] * speech.norm(dim=-1)[None]
+    return face @ speech.T / norms.clamp(min=eps)

@@ -254,7 +254,8 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
         assert len(measured) == len(set(measured)) == 20 and not (store / offsets.MEASURED).exists()
         measured.clear()
         said = capsys.readouterr().out
-        assert "+8 frames: 1 clips" in said and "-6 frames: 1 clips" in said and "no clear answer" in said
+        assert "sound 8 frames late: 1 clips" in said and "sound 6 frames early: 1 clips" in said
+        assert "no clear answer" in said
         assert len((store / manifest.NAME).read_text().splitlines()) == 20 + 19
 
     rows = {row.clip: row for row in manifest.read(store).values()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from models import p_sync, pair_p_sync
 from training import losses
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -15,11 +16,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def test_p_sync_is_the_cosine_of_the_embeddings():
     v, s = torch.rand(7, 32), torch.rand(7, 32)
-    assert torch.allclose(losses.p_sync(v, s), cosine_similarity(v, s), atol=1e-6)
+    assert torch.allclose(p_sync(v, s), cosine_similarity(v, s), atol=1e-6)
 
 
 def test_a_dead_embedding_gives_zero_not_nan():
-    assert losses.p_sync(torch.zeros(2, 8), torch.rand(2, 8)).tolist() == [0, 0]
+    assert p_sync(torch.zeros(2, 8), torch.rand(2, 8)).tolist() == [0, 0]
 
 
 def test_expert_bce_by_hand():
@@ -60,7 +61,7 @@ def test_adversarial_losses_do_not_saturate_where_the_probability_rounds_to_one(
 
 def test_losses_are_computed_in_fp32_whatever_comes_in():
     half = torch.rand(4, 8).bfloat16()
-    assert losses.p_sync(half, half).dtype == torch.float32
+    assert p_sync(half, half).dtype == torch.float32
     assert losses.reconstruction_loss(half, half * 0).dtype == torch.float32
     assert losses.adversarial_loss(half).dtype == torch.float32
 
@@ -68,7 +69,7 @@ def test_losses_are_computed_in_fp32_whatever_comes_in():
 def test_the_experts_loss_equals_the_official_one():
     golden = np.load(GOLDEN / "losses.npz")
     face, speech = (torch.from_numpy(golden[name]) for name in ("face_embedding", "audio_embedding"))
-    bce = losses.expert_bce(losses.p_sync(face, speech), torch.from_numpy(golden["y"]).flatten())
+    bce = losses.expert_bce(p_sync(face, speech), torch.from_numpy(golden["y"]).flatten())
     assert bce.item() == pytest.approx(float(golden["expert_bce"]), abs=1e-5)
 
 
@@ -145,8 +146,8 @@ def test_more_speech_than_faces_only_adds_wrong_answers():
 def test_pairs_of_a_batch_are_scored_as_they_are_one_by_one():
     face, speech = torch.rand(5, 32), torch.rand(5, 32)
     face[2] = 0
-    one_by_one = torch.stack([torch.stack([losses.p_sync(f[None], s[None])[0] for s in speech]) for f in face])
-    assert torch.allclose(losses.pair_p_sync(face, speech), one_by_one, atol=1e-6)
+    one_by_one = torch.stack([torch.stack([p_sync(f[None], s[None])[0] for s in speech]) for f in face])
+    assert torch.allclose(pair_p_sync(face, speech), one_by_one, atol=1e-6)
 
 
 def test_the_perceptual_loss_is_the_mean_over_layers_on_the_scale_of_each():

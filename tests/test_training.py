@@ -145,7 +145,7 @@ def test_a_run_that_died_before_its_first_checkpoint_starts_anew(store, tmp_path
     with monkeypatch.context() as patched, pytest.raises(UserError, match="the GPU has no memory for a step: lower"):
         patched.setattr(MultiwayExpertRecipe, "optimise", out_of_memory)
         train_expert(store, tmp_path, 2)
-    assert (tmp_path / "best.pth").exists() and not checkpoint.found_in(tmp_path)
+    assert not (tmp_path / "best.pth").exists() and not checkpoint.found_in(tmp_path)  # nothing was learnt
     with pytest.raises(UserError, match="leave out --resume to start anew$"):
         train_expert(store, tmp_path, 2, "--resume")
     train_expert(store, tmp_path, 2)
@@ -619,6 +619,16 @@ def test_one_seed_means_the_same_generator_with_and_without_a_discriminator():
     assert_identical(*map(dict, weights))
 
 
+def test_the_last_words_name_the_best_experts_and_their_steps(store, tmp_path, capsys):
+    train_expert(store, tmp_path, 2)
+    best, pairs = tmp_path / "best.pth", tmp_path / "best_pair_accuracy.pth"
+    assert f"expert: {best} (step 2), of the lowest held-out loss, or {pairs} (step 2)" in capsys.readouterr().out
+    pairs.unlink()
+    assert train_syncnet.which_to_use(tmp_path) == f"expert: {best} (step 2)"
+    best.unlink()
+    assert "none, as no evaluation gave a number" in train_syncnet.which_to_use(tmp_path)
+
+
 def test_a_value_that_is_no_number_is_never_the_best():
     hp = resolve(overrides=GENERATOR)
     recipe = Wav2LipRecipe(hp, SyncNetExpert(hp.img_size, hp.width).eval(), CPU)
@@ -751,7 +761,7 @@ class Line:
         self.networks = {"line": self.line}
         self.optimizers = {"sgd": torch.optim.SGD(self.line.parameters(), lr=0.1)}
         self.learning_rates = {"sgd": 0.1}
-        self.steps, self.after_step, self.owes_evaluation = 0, after_step, False
+        self.steps, self.after_step, self.owes_evaluation, self.is_fine_tuning = 0, after_step, False, False
 
     def step(self, batch):
         loss = ((self.line(batch["x"]) - 2 * batch["x"]) ** 2).mean()

@@ -10,6 +10,7 @@ A recipe is an object with
     forget_best()               what comes next is the best so far
     samples(batch)              named image grids, uint8 (H, W, 3) BGR
     state_dict(), load_state_dict(state)      what else evolves, such as a gate or the best value so far
+    is_fine_tuning              whether it began from weights that know their work
     owes_evaluation             whether its weights are those of a step whose evaluation was cut short
 """
 
@@ -214,8 +215,9 @@ def evaluate(recipe, batches: Iterable[dict], checkpoints: Checkpoints, monitor:
     monitor.scalars(evaluation.values | evaluation.details, step)
     monitor.images(evaluation.images, step)
     monitor.text("val", evaluation.summary, step)
-    for name in recipe.best_of(evaluation.values):
-        checkpoints.save_best(step, name)
+    if step or recipe.is_fine_tuning:  # what has learnt nothing yet is no best, even where all that follows is worse
+        for name in recipe.best_of(evaluation.values):
+            checkpoints.save_best(step, name)
     return evaluation
 
 

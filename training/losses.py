@@ -4,16 +4,6 @@ import torch
 import torch.nn.functional as F
 
 
-def p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """P_sync = v·s / max(|v| |s|, eps): probability that face and speech embeddings (B, D) are in sync, (B,).
-
-    Section 3.1, equation 2. Both embeddings come from a ReLU, so it lies in [0, 1].
-    """
-    face, speech = face.float(), speech.float()
-    norms = face.norm(dim=-1) * speech.norm(dim=-1)
-    return (face * speech).sum(dim=-1) / norms.clamp(min=eps)
-
-
 def expert_bce(probability: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
     """Binary cross entropy of P_sync (B,) against labels (B,): 1 in sync, 0 not. Section 3.1."""
     return _bce(probability, in_sync.float())
@@ -24,13 +14,6 @@ def _bce(probability: torch.Tensor, target: torch.Tensor, reduction: str = "mean
     # the loss, for the guard to find; torch's function takes it for a bug and kills the process on a GPU.
     clean = probability.float().nan_to_num().clamp(0, 1)
     return F.binary_cross_entropy(clean, target, reduction=reduction) + 0 * probability.float().sum()
-
-
-def pair_p_sync(face: torch.Tensor, speech: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """P_sync of every face (rows) with every speech (columns) of a batch: embeddings (N, D), (M, D) -> (N, M)."""
-    face, speech = face.float(), speech.float()
-    norms = face.norm(dim=-1)[:, None] * speech.norm(dim=-1)[None]
-    return face @ speech.T / norms.clamp(min=eps)
 
 
 def all_pairs_bce(probability: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:

@@ -9,14 +9,14 @@ import torch
 
 from evaluation.expert_report import measure_expert
 from hparams import HParams
-from models import SyncNetExpert
+from models import SyncNetExpert, p_sync, pair_p_sync
 from models.inputs import expert_faces, time_in_channels, to_float
 from training import distributed
 from training.augment import augment, augment_speech, rows_out_of_reach, turn_and_zoom
 from training.images import tile
 from training.learner import Learner
 from training.loop import Evaluation
-from training.losses import all_pairs_bce, expert_bce, multiway_loss, p_sync, pair_p_sync
+from training.losses import all_pairs_bce, expert_bce, multiway_loss
 from training.means import Means
 from training.recipes.recipe import Recipe
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from hparams import HParams
+from models import p_sync
 from models.inputs import expert_faces, generator_faces, to_float
 from training import distributed
 from training.augment import stretch_down
@@ -12,7 +13,7 @@ from training.checkpoint import fingerprint
 from training.images import tile
 from training.learner import Learner, Runner
 from training.loop import Evaluation
-from training.losses import p_sync, sync_loss
+from training.losses import sync_loss
 from training.recipes.recipe import Recipe
 
 
