@@ -21,6 +21,7 @@ import train_wav2lip
 from clips import filelists
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
+from clips.manifest import identity_of
 from clips.sampling import EvaluationSampling, GeneratorSampling
 from errors import UserError, run_script
 from evaluation import ExpertJudge, Scores, score_video
@@ -108,7 +109,7 @@ def lip_sync(out: Path, generator_path: Path, hp: HParams) -> list[tuple[Path, P
     """One (original video, lip-synced video, new speech at 16 kHz) for each identity of the test list."""
     syncer = LipSyncer(generator_path, hp)
     pairs = []
-    for identity in sorted({name.split("/")[0] for name in filelists.read(out / "filelists", "test")}):
+    for identity in sorted(set(map(identity_of, filelists.read(out / "filelists", "test")))):
         face, synced, wav = out / f"corpus/{identity}/000.mp4", out / f"{identity}_synced.mp4", out / f"{identity}.wav"
         # A clip that is not in the corpus, in the voice of somebody who is in no list the networks trained on.
         speech = make_toy_speech(int(identity), clip_seed=CLIPS, seconds=SECONDS)

@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import av
 import torch
 from tqdm import tqdm
 
@@ -27,9 +28,10 @@ import hparams
 from audio import load_wav
 from errors import UserError, run_script
 from evaluation import ExpertJudge, Scores, SyncNetV2Judge, format_table, score_video, write_json
+from evaluation.judges import load_expert_judge
 from evaluation.lse import VSHIFT
 from faces import make_detector
-from models import load_expert, load_syncnet_v2, trained_with, usable_device
+from models import load_syncnet_v2, usable_device
 from video import probe
 
 
@@ -58,7 +60,7 @@ def main(argv=None) -> int:
         for video in tqdm(args.videos, desc="evaluating", unit="video", disable=None):  # None: only on a terminal
             try:
                 scores.append(score_video(video, judge, hp, detector, speech, args.faces_as_in))
-            except (UserError, OSError, torch.OutOfMemoryError) as reason:
+            except (UserError, OSError, av.FFmpegError, torch.OutOfMemoryError) as reason:
                 refused[video] = str(reason) if isinstance(reason, UserError) else f"{video}: {reason}"
     finally:
         report(args, judge, scores, refused)  # of what there is, also when it is stopped
@@ -129,8 +131,7 @@ def check_faces_as_in(path: str, judge) -> None:
 def load_judge(args, device: torch.device) -> SyncNetV2Judge | ExpertJudge:
     if args.syncnet_path:
         return SyncNetV2Judge(load_syncnet_v2(args.syncnet_path, device), device)
-    # The sound and the window are those the expert was trained with, whatever --hparams says; official files have none.
-    return ExpertJudge(load_expert(args.expert_path, device), trained_with(args.expert_path), device)
+    return load_expert_judge(args.expert_path, device)
 
 
 def frame_rate_notes(scores, judge) -> list[str]:

@@ -189,6 +189,8 @@ def _check_sound(hp: HParams) -> None:
     """HParamError for mel bands that cannot be, and where the expert's windows of sound and picture are not alike."""
     if hp.num_mels != 80:
         raise HParamError(f"hparam num_mels={hp.num_mels}: must be 80, the networks have no place for another number")
+    if hp.win_size > hp.n_fft:
+        raise HParamError(f"hparams win_size={hp.win_size}, n_fft={hp.n_fft}: n_fft must be at least win_size")
     if not 0 <= hp.fmin < hp.fmax <= hp.sample_rate / 2:
         raise HParamError(
             f"hparams fmin={hp.fmin:g}, fmax={hp.fmax:g}: must rise from 0 to at most half of "
@@ -239,6 +241,7 @@ RANGES = {
     "syncnet_nearby": (0, INF),
     "syncnet_balance": (0, 1),
     "max_gap_frames": (0, INF),
+    "detect_max_side": (0, INF),
     "store_size": (16, INF),
     "jpeg_quality": (1, 100),
     "min_frames": (1, INF),

@@ -29,7 +29,7 @@ import video
 from clips import filelists, manifest
 from clips.ingest import ingest
 from clips.settings import differences, settings_of
-from clips.store import whole
+from clips.store import remove_parts, whole
 from errors import OutOfMemory, UserError, run_script
 
 STOPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
@@ -129,13 +129,16 @@ def refuse_file(flag: str, folder: Path) -> None:
 
 
 def find_videos(data_root: Path, store_root: Path) -> list[str]:
-    """Paths of all videos below data_root, relative to it, in a fixed order; hidden ones and the store are left out."""
+    """Paths of all videos below data_root, relative to it, in a fixed order; hidden ones and stores are left out."""
     if data_root.is_file():
         raise UserError(f"--data_root {data_root}: is a file: name the folder above it, {data_root.parent}")
     if not data_root.is_dir():
         raise UserError(f"--data_root {data_root}: no such folder")
     found = []
     for folder, subfolders, files in os.walk(data_root, followlinks=True):
+        if manifest.NAME in files:  # another clip store, whose clips are no videos to make clips of
+            subfolders.clear()
+            continue
         here = Path(folder).resolve()
         # A link to a folder above would lead round and round.
         closed = {store_root.resolve(), here, *here.parents}
@@ -241,6 +244,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
     pool = ProcessPool(workers, initializer=start_worker, initargs=(hp, devices, counter), context=context)
     pool.active  # noqa: B018 (starts the workers)
     signal.signal(signal.SIGINT, before)
+    before = signal.signal(signal.SIGTERM, stop)
     results = Counter()
     try:
         waiting = iter(todo)
@@ -261,6 +265,8 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
                     source = running.pop(future)
                     row = rows[source] = outcome(future, source, names[source], size_of(data_root / source), hp)
                     writer.add(row)
+                    if row.status == "rejected":
+                        remove_parts(store_root / names[source])
                     results[row.status] += 1
                     bar.set_postfix(results, refresh=False)
                     bar.update()
@@ -272,6 +278,12 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
             worker.kill()
         pool.join()
         writer.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def stop(number, frame) -> None:
+    """On SIGTERM, as on Ctrl-C: workers that outlive this process would go on writing into a store that is free."""
+    raise KeyboardInterrupt
 
 
 def schedule(pool: ProcessPool, job: tuple, timeout_s: float):
@@ -355,7 +367,7 @@ def write_filelists(lists: Path, rows: dict[str, manifest.Row], hp) -> list[str]
         lines.append(f"  {len(added)} clips that no list named were added: {where}")
     if excluded:
         lines.append(f"  {len(excluded)} clips that {filelists.EXCLUDED} names are in no list")
-    return lines + note_on_identities(counts, len({name.split("/")[0] for name in kept}))
+    return lines + note_on_identities(counts, len(set(map(manifest.identity_of, kept))))
 
 
 def note_on_identities(counts: dict[str, int], identities: int) -> list[str]:

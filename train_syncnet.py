@@ -23,6 +23,7 @@ from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import UserError, run_script
 from evaluation.data_doctor import check_data
 from evaluation.expert_report import measure_expert
+from evaluation.judges import refuse_other_sound
 from evaluation.offsets import correct_offsets
 from hparams import HParams
 from models import load_expert, read_checkpoint, usable_device
@@ -122,7 +123,7 @@ def evaluate(args, hp: HParams) -> None:
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
         raise UserError(f"{path}: its windows have {expert.T} frames: set syncnet_T={expert.T}")
-    script.refuse_other_sound(path, hp)
+    refuse_other_sound(path, hp)
     hp = dataclasses.replace(script.cut_as_learnt(path, hp), img_size=expert.img_size)
     corpus = open_measured(args, args.split, hp)
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)

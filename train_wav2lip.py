@@ -19,6 +19,7 @@ from clips.corpus import open_split
 from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling, fixed_draws
 from errors import UserError, run_script
+from evaluation.judges import refuse_other_sound
 from models import (
     as_generators,
     load_expert,
@@ -55,7 +56,7 @@ def main(argv=None):
             f"draws {hp.syncnet_T} of {hp.img_size} px: train both with one img_size and syncnet_T"
         )
     hp = script.cut_as_learnt(args.syncnet_checkpoint_path, hp)
-    script.refuse_other_sound(args.syncnet_checkpoint_path, hp)
+    refuse_other_sound(args.syncnet_checkpoint_path, hp)
     hp, data = open_data(args, hp)
     draws = fixed_draws(data.val_sampling, min(GREY_FACES, hp.eval_windows))
     grey_l1 = l1_of_grey([data.val_dataset[draw]["target"] for draw in draws])

@@ -28,13 +28,14 @@ from clips.dataset import GeneratorDataset
 from clips.sampling import GeneratorSampling
 from errors import UserError, run_script
 from evaluation.generator_metrics import measure_generator
+from evaluation.judges import refuse_other_sound
 from models import load_expert, load_generator, trained_with, usable_device
 from models.inputs import generator_faces, to_float
 from training.checkpoint import FILE, fingerprint, found_in
 from training.data import evaluation_batches
 from training.images import tile
 from training.loop import to_device
-from training.script import cut_as_learnt, framed_as_stored, refuse_other_sound
+from training.script import cut_as_learnt, framed_as_stored
 
 STUDY = "num_workers=0,sample_interval=0,keep_checkpoints=1,decay=cosine,sync_gate=0,eval_windows=60"
 SHOWN = 6  # windows in the grid

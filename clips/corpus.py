@@ -77,7 +77,7 @@ class Corpus:
 
     def describe(self) -> str:
         windows = sum(end - start for ranges in self.windows for start, end in ranges)
-        identities = len({name.split("/")[0] for name in self.names})
+        identities = len(set(map(manifest.identity_of, self.names)))
         corrected = sum(map(bool, self.late))
         moved = f", speech of {corrected} clips moved to where their lips are" if corrected else ""
         wanted = self.hp.img_size

@@ -15,9 +15,9 @@ from clips.index import Alignment
 from clips.sampling import ExpertDraw, GeneratorDraw
 from errors import UserError
 
-# Open clips a worker keeps at hand: each holds its mel, some 100 KB for a clip of five seconds, and an open file, of
-# which a process has 1024 at most, 256 on a Mac.
-OPEN_CLIPS = 100
+# Open clips a worker keeps at hand: each holds an open file, of which a process has 1024 at most, 256 on a Mac, and its
+# mel, 1 KB a frame.
+OPEN_CLIPS, OPEN_FRAMES = 100, 250_000
 
 
 class WindowDataset(torch.utils.data.Dataset):
@@ -31,7 +31,8 @@ class WindowDataset(torch.utils.data.Dataset):
     def clip(self, index: int):
         if self._open is None:
             # Made on first use, so that every worker process has its own.
-            self._open = lru_cache(maxsize=OPEN_CLIPS)(self.corpus.open)
+            mean_frames = max(1, sum(windows[-1][1] for windows in self.corpus.windows) // len(self.corpus))
+            self._open = lru_cache(maxsize=max(1, min(OPEN_CLIPS, OPEN_FRAMES // mean_frames)))(self.corpus.open)
         return self._open(index)
 
     def late(self, clip: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path, PurePath
 
 import video
+from clips.manifest import identity_of
 from errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -63,11 +64,11 @@ def unlisted(clips: list[str], listed: dict[str, list[str]], val_share: float, t
     found_in = {}
     for split, names in listed.items():
         for name in names:
-            found_in.setdefault(_identity(name), set()).add(split)
+            found_in.setdefault(identity_of(name), set()).add(split)
     settled = {identity: splits.pop() if len(splits) == 1 else "train" for identity, splits in found_in.items()}
-    splits = assign(sorted({_identity(clip) for clip in clips}), val_share, test_share, settled)
+    splits = assign(sorted({identity_of(clip) for clip in clips}), val_share, test_share, settled)
     named = {name for names in listed.values() for name in names}
-    return {clip: splits[_identity(clip)] for clip in clips if clip not in named}
+    return {clip: splits[identity_of(clip)] for clip in clips if clip not in named}
 
 
 def write(folder: Path, clips: dict[str, Iterable[str]]) -> None:
@@ -128,10 +129,6 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
     # Not splitlines: names may hold characters that it takes for line ends.
     return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def _identity(name: str) -> str:
-    return name.split("/")[0]
 
 
 def _shuffled(name: str) -> str:

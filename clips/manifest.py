@@ -18,6 +18,11 @@ NAME = "manifest.jsonl"
 LOCK = ".lock"
 
 
+def identity_of(clip: str) -> str:
+    """The person that a clip's name, "<id>/<clip>", says it is of."""
+    return clip.split("/")[0]
+
+
 @dataclass
 class Row:
     source: str  # path of the video below the data root
@@ -35,7 +40,7 @@ class Row:
 
     @property
     def identity(self) -> str:
-        return self.clip.split("/")[0]
+        return identity_of(self.clip)
 
 
 def read(root: Path) -> dict[str, Row]:

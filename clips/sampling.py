@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from clips.corpus import Corpus
+from clips.manifest import identity_of
 from errors import UserError
 
 NEARBY = 15  # frames: as far as an offset is sought
@@ -66,7 +67,7 @@ class ClipSampling:
     def __init__(self, corpus: Corpus, seed: int, per_clip: int, min_gap: int, balance: float = 1.0, nearby: int = 0):
         self.corpus, self.seed, self.per_clip, self.min_gap, self.nearby = corpus, seed, per_clip, min_gap, nearby
         windows = np.array([sum(end - start for start, end in ranges) for ranges in corpus.windows], float)
-        identities = [name.split("/")[0] for name in corpus.names]
+        identities = [identity_of(name) for name in corpus.names]
         of_identity = dict.fromkeys(identities, 0.0)
         for identity, count in zip(identities, windows, strict=True):
             of_identity[identity] += count

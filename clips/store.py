@@ -82,19 +82,30 @@ class ClipWriter:
                 status=status.astype(np.uint8),
                 facts=np.array(json.dumps(facts)),
             )
+        for part in (self._part, side_part):  # or a power cut leaves names without content, which the manifest lists
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(self._part, _with_suffix(self.path, ".mov"))
         os.replace(side_part, _with_suffix(self.path, ".npz"))
 
     def discard(self) -> None:
         """Drops what was written so far."""
-        self._container.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            self._container.close()
+        finally:
+            remove_parts(self.path)
 
     def _mux(self, stream, data: bytes, pts: int, duration: int, time_base: Fraction) -> None:
         packet = av.Packet(data)
         packet.stream, packet.pts, packet.dts, packet.duration = stream, pts, pts, duration
         packet.time_base, packet.is_keyframe = time_base, True
         self._container.mux(packet)
+
+
+def remove_parts(path: Path) -> None:
+    """Removes what a writer of this clip (without suffix) left behind when it was stopped."""
+    for suffix in (".mov.part", ".npz.part"):
+        _with_suffix(path, suffix).unlink(missing_ok=True)
 
 
 def as_stored(speech: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clips.manifest import identity_of
 from evaluation.clip_signs import Signs
-from evaluation.lip_lag import Lags
-from evaluation.survey import Survey, load_judge, look_through, open_usable_splits
+from evaluation.judges import load_expert_judge, refuse_other_sound
+from evaluation.lip_lag import Lags, in_words
+from evaluation.survey import Survey, look_through, open_usable_splits
 from hparams import HParams
 
 SHOWN = 3  # examples in a finding
@@ -53,7 +55,9 @@ def check_data(
 
     expert_path: measure offsets with this expert rather than by loudness. UserError when no list can be used.
     """
-    judge = load_judge(expert_path, device) if expert_path else None
+    judge = load_expert_judge(expert_path, device) if expert_path else None
+    if expert_path:
+        refuse_other_sound(expert_path, hp)
     corpora, unusable = open_usable_splits(root, lists, hp)
     for split, corpus in corpora.items():
         print(f"{split}: {corpus.describe()}")
@@ -297,10 +301,6 @@ def is_still(signs: Signs) -> bool:
     return max(signs.mouth_motion, signs.upper_motion) < STILL_LEVELS
 
 
-def identity_of(clip: str) -> str:
-    return clip.split("/")[0]
-
-
 def clips_where(what: str, survey: Survey, is_odd: Callable[[Signs], bool], remedy: str) -> Iterator[Finding]:
     odd = [name for name, signs in survey.signs.items() if is_odd(signs)]
     if odd:
@@ -318,8 +318,3 @@ def clips_finding(what: str, odd: Iterable[str], looked_at: int, remedy: str) ->
 
 def examples(items: list[str]) -> str:
     return "e.g. " + ", ".join(items[:SHOWN])
-
-
-def in_words(lag: int) -> str:
-    frames = "frame" if abs(lag) == 1 else "frames"
-    return f"{abs(lag)} {frames} {'late' if lag > 0 else 'early'}" if lag else "in time"

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice, takewhile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,8 +27,11 @@ from torch import nn
 
 from audio import melspectrogram
 from clips.index import Alignment
+from clips.settings import HEARD
+from errors import UserError
 from evaluation.lse import SAMPLE_RATE, mfcc
-from hparams import HParams
+from hparams import HParams, some
+from models import load_expert, trained_with
 from models.inputs import expert_faces, to_float
 
 BATCH = 16  # windows through the network at once; SyncNet v2 takes 0.25 GB for them
@@ -141,3 +145,17 @@ def embed_pairs(embed_batch: Callable, pairs: Iterator) -> tuple[np.ndarray, np.
     if not lips:
         return np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
     return np.concatenate(lips), np.concatenate(speech)
+
+
+def load_expert_judge(path: str | Path, device: torch.device | str = "cpu") -> ExpertJudge:
+    """With the sound and the window it was trained with, whatever --hparams says; official files have the official."""
+    return ExpertJudge(load_expert(path, device), trained_with(path), device)
+
+
+def refuse_other_sound(path: str | Path, hp: HParams) -> None:
+    """UserError where the expert in `path` was trained on another mel than it would now hear."""
+    names = " ".join((*HEARD, "syncnet_mel_step_size"))
+    learnt, asked = some(trained_with(path), names), some(hp, names)
+    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
+    if changed:
+        raise UserError(f"{path}: its expert was trained with {', '.join(changed)}: set the same, or train it anew")

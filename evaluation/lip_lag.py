@@ -195,3 +195,9 @@ def _standardised(signal: np.ndarray) -> np.ndarray:
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-9))
+
+
+def in_words(lag: int) -> str:
+    """A lag of the sound behind the lips, in frames."""
+    frames = "frame" if abs(lag) == 1 else "frames"
+    return f"{abs(lag)} {frames} {'late' if lag > 0 else 'early'}" if lag else "in time"

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from clips import manifest
 from errors import UserError
-from evaluation.lip_lag import EXPERT, Lags
-from evaluation.survey import attempted, judged_agreement, load_judge, open_splits
+from evaluation.judges import load_expert_judge, refuse_other_sound
+from evaluation.lip_lag import EXPERT, Lags, in_words
+from evaluation.survey import attempted, judged_agreement, open_splits
 from hparams import HParams
 
 MEASURED_FRAMES = 250  # of a clip's longest run of faces
@@ -31,8 +32,11 @@ def correct_offsets(root: str | Path, lists: str | Path, hp: HParams, expert_pat
     do not count. Interrupted, it goes on where it was when started again. expert_path: a trained expert. UserError for
     the official layout, which has no manifest.
     """
-    judge = load_judge(expert_path, device)
+    judge = load_expert_judge(expert_path, device)
+    refuse_other_sound(expert_path, hp)
     corpora = open_splits(root, lists, dataclasses.replace(hp, correct_offsets=False))
+    for corpus in corpora.values():
+        corpus.refuse_other_sound()
     if any(corpus.is_official for corpus in corpora.values()):
         raise UserError(
             f"{root}: data of the official layout cannot keep offsets: make a clip store with preprocess.py"
@@ -108,11 +112,6 @@ class _Measured:
     def forget(self) -> None:
         self._file.close()
         self.path.unlink()
-
-
-def in_words(lag: int) -> str:
-    """A lag of the sound behind the lips, in frames."""
-    return f"{abs(lag)} frames {'late' if lag > 0 else 'early'}" if lag else "in time"
 
 
 def summary(lags: Lags, clips: int, damaged: dict[str, str]) -> str:

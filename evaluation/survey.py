@@ -22,7 +22,6 @@ from evaluation.clip_signs import Imprint, Signs, examine, glance
 from evaluation.judges import ExpertJudge
 from evaluation.lip_lag import EXPERT, LOUDNESS, Lags, corrected, p_sync_by_lag
 from hparams import HParams
-from models import load_expert, trained_with
 
 SAMPLED_CLIPS = 2000  # examined closely; some minutes on two cores
 JUDGED_CLIPS, JUDGED_FRAMES = 100, 100  # through the expert, if there is one
@@ -46,11 +45,6 @@ class Survey:
     def names(self) -> list[str]:
         """Every clip once."""
         return list(dict.fromkeys(name for corpus in self.corpora.values() for name in corpus.names))
-
-
-def load_judge(path: str, device: str) -> ExpertJudge:
-    # The sound and the window it was trained with, whatever --hparams says; official files have none.
-    return ExpertJudge(load_expert(path, device), trained_with(path), device)
 
 
 def splits_in(lists: str | Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 but (seed, epoch, index), and unusable data is named before training starts."""
 
 import dataclasses
+import errno
 import os
 import pickle
 import shutil
@@ -14,12 +15,12 @@ import numpy as np
 import pytest
 from conftest import write_clip
 
-from clips import filelists, manifest
+from clips import dataset, filelists, manifest
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset, fittest
 from clips.index import Alignment, mel_start, runs_of
 from clips.sampling import ClipSampling, ExpertSampling, GeneratorSampling, StepBatches, fixed_draws
-from clips.store import Clip
+from clips.store import Clip, ClipWriter
 from errors import UserError
 from hparams import HParams
 from training.data import training_batches
@@ -92,8 +93,6 @@ def test_a_stored_clip_gives_back_its_faces_sound_and_mel(tmp_path):
 
 
 def test_sound_is_stored_without_loss(tmp_path):
-    from clips.store import ClipWriter
-
     speech = np.round(np.random.default_rng(2).uniform(-1, 1, 5 * 640) * 32767).astype(np.float32) / 32768
     writer = ClipWriter(tmp_path / "x", 25, 96, 16000, 95)
     for _ in range(5):
@@ -103,12 +102,32 @@ def test_sound_is_stored_without_loss(tmp_path):
 
 
 def test_an_abandoned_clip_leaves_nothing(tmp_path):
-    from clips.store import ClipWriter
-
     writer = ClipWriter(tmp_path / "x", 25, 96, 16000, 95)
     writer.add_frame(None)
     writer.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_could_not_be_written_leaves_nothing(tmp_path, monkeypatch):
+    writer = ClipWriter(tmp_path / "id/clip", 25, 96, 16000, 95)
+    (tmp_path / "id/clip.npz.part").touch()
+
+    class Full:
+        def close(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer._container = Full()
+    with pytest.raises(OSError, match="No space left"):
+        writer.discard()
+    assert not list((tmp_path / "id").iterdir())
+
+
+def test_long_clips_are_not_all_kept_open(store, monkeypatch):
+    data = ExpertDataset(open_split(store, store / "lists", "train", HP, "expert"), 96)
+    monkeypatch.setattr(dataset, "OPEN_FRAMES", 3 * max(ranges[-1][1] for ranges in data.corpus.windows))
+    for index in range(len(data.corpus)):
+        data.clip(index)
+    assert len(data.corpus) > data._open.cache_info().currsize >= 3
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".npz"])

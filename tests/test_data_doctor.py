@@ -239,10 +239,12 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
         return by_a_perfect_expert(judge, clip, run, hp, frames)
 
     expert = tmp_path / "expert.pth"
-    expert.write_bytes(b"weights")
-    monkeypatch.setattr(offsets, "load_judge", lambda path, device: None)
+    export_official(SyncNetExpert(width=0.0625), expert)
+    monkeypatch.setattr(offsets, "load_expert_judge", lambda path, device: None)
     flags = ["--data_root", str(store), "--filelists", str(store / "lists"), "--device", "cpu"]
     flags += ["--correct_offsets", "--checkpoint_path", str(expert)]
+    with pytest.raises(UserError, match="its expert was trained with fps=25 .here 30."):
+        train_syncnet.main([*flags, "--hparams", "fps=30"])
     monkeypatch.setattr(offsets, "judged_agreement", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_syncnet.main(flags)

@@ -79,6 +79,8 @@ def test_every_preset_names_only_existing_knobs():
         ("min_frames=0", "must be at least 1"),
         ("clip_timeout_s=0", "must be greater than 0"),
         ("num_mels=40", "must be 80"),
+        ("n_fft=512", "n_fft must be at least win_size"),
+        ("detect_max_side=-1", "must be at least 0"),
         ("fmin=7600", "fmin=7600, fmax=7600: must rise from 0"),
         ("fmax=8001", "at most half of sample_rate=16000"),
         ("sample_rate=48000", "see 0.2 s and hear 0.0667 s: hop_size=600 makes them alike"),

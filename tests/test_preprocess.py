@@ -421,7 +421,10 @@ def test_a_store_that_cannot_be_written_is_refused_before_the_work(data_root, tm
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_path):
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl_c", "sigterm"]
+)
+def test_a_stop_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_path, send, number):
     command = [sys.executable, "preprocess.py", "--data_root", str(data_root), "--ngpu", "0"]
     command += ["--preprocessed_root", str(tmp_path), "--filelists", str(tmp_path / "lists"), "--hparams", HPARAMS]
     log = tmp_path / "log"
@@ -439,7 +442,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
         deadline = time.monotonic() + 120
         while not (manifest_path.exists() and manifest_path.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+        send(process.pid, number)  # Ctrl-C as a terminal does, to parent and workers; SIGTERM to the parent alone
         assert process.wait(timeout=60) == 130
     assert "Traceback" not in log.read_text()
     done = [json.loads(line) for line in manifest_path.read_text().splitlines()]
@@ -448,6 +451,13 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
     lines = [json.loads(line)["source"] for line in manifest_path.read_text().splitlines()]
     assert len(lines) == len(set(lines)) == 17
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_another_store_below_the_data_root_holds_no_videos(tmp_path):
+    for name in ("videos/id0/a.mp4", "videos/store96/id0/a.mov", "videos/store96/manifest.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert preprocess.find_videos(tmp_path / "videos", tmp_path / "videos/store288") == ["id0/a.mp4"]
 
 
 def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip():

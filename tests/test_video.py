@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from errors import UserError
 from video import MediaError, VideoWriter, audio_rate, is_image, probe, read_audio, read_frames, read_image
 from video.colour import mark_bt709, to_yuv420p
+from video.media import packets_of
 
 RATE = 16000  # Hz
 ATTACHED_PICTURE = 0x400  # FFmpeg's stream disposition of cover art
@@ -802,3 +803,29 @@ def test_a_title_in_another_encoding_is_no_reason_to_refuse_a_file(tmp_path):
     assert "Café".encode() in data
     path.write_bytes(data.replace("Café".encode(), "Café!".encode("latin-1")))
     assert len(list(read_frames(path))) == 1
+
+
+def test_the_tick_of_a_clock_is_not_taken_for_the_frame_rate(tmp_path):
+    path = tmp_path / "browser.mkv"
+    mux(path, times=[i / 25 for i in range(50)], fps=1000)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 1000
+    assert probe(path).fps == pytest.approx(25, rel=0.03)
+    assert len(list(read_frames(path))) == pytest.approx(50, abs=2)
+
+
+def test_pictures_that_would_stand_for_minutes_are_refused(tmp_path):
+    path = tmp_path / "slides.mkv"
+    mux(path, times=[0, 60, 120, 180], fps=Fraction(1, 60))
+    for read in (probe, lambda path: next(read_frames(path, 25))):
+        with pytest.raises(MediaError, match=f"^{path}: shows a picture for .* a slide show, or its header is damaged"):
+            read(path)
+
+
+def test_a_packet_whose_size_is_damaged_is_where_the_file_breaks_off():
+    class Container:
+        def demux(self, stream):
+            yield "packet"
+            raise av.MemoryError(12, "Cannot allocate memory")
+
+    assert list(packets_of(Container(), None)) == ["packet"]

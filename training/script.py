@@ -14,7 +14,6 @@ import torch
 
 import hparams
 from clips.corpus import Corpus
-from clips.settings import HEARD
 from errors import UserError
 from lock import alone_in
 from models import keep_freed_memory, trained_with, usable_device
@@ -127,15 +126,6 @@ def cut_as_learnt(path: str | Path, hp: hparams.HParams) -> hparams.HParams:
             f"{path}: its expert was trained with syncnet_mel_cut={cut}, which is used in place of {hp.syncnet_mel_cut}"
         )
     return dataclasses.replace(hp, syncnet_mel_cut=cut)
-
-
-def refuse_other_sound(path: str | Path, hp: hparams.HParams) -> None:
-    """UserError where the expert in `path` was trained on another mel than it would now hear."""
-    names = " ".join((*HEARD, "syncnet_mel_step_size"))
-    learnt, asked = hparams.some(trained_with(path), names), hparams.some(hp, names)
-    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
-    if changed:
-        raise UserError(f"{path}: its expert was trained with {', '.join(changed)}: set the same, or train it anew")
 
 
 def framed_as_stored(corpus: Corpus, hp: hparams.HParams) -> hparams.HParams:

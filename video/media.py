@@ -19,7 +19,8 @@ TILED_SUFFIXES = frozenset(".heic .heif".split())  # photos that FFmpeg gives in
 # Titles in another encoding are no reason to refuse a file; PyAV from 19 on thinks so too and has no such option.
 ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 FALLBACK_FPS = Fraction(25)  # for files that state no frame rate and have too few frames to guess one from
-HIGHEST_GUESS = 120  # frames per second; more is the tick of the file's clock, as in browser recordings
+HIGHEST_STATED = 120  # frames per second; more is often the tick of the file's clock, as in browser recordings
+LOWEST_RATE = Fraction(1, 10)  # frames per second; less is a slide show or a damaged header
 MAX_JUMP_S = 600  # seconds; a timestamp further than this from the one before is damage, not a pause
 MAX_STEP_BACK_S = Fraction(1, 2)  # seconds a timestamp may lie before the latest …
 MAX_TIME_BACK_S = 1  # … and how long this may last until the clock counts as set back
@@ -129,8 +130,8 @@ def packets_of(container, stream) -> Iterator[av.Packet]:
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.InvalidDataError, av.EOFError):
-            return
+        except (StopIteration, av.InvalidDataError, av.EOFError, av.MemoryError):
+            return  # no memory: of a packet whose size is damaged
         except IndexError:
             # PyAV's demuxer trips at the end of a file in which another stream turned up after the start.
             return
@@ -151,13 +152,19 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
 
 
 def average_rate(container, stream) -> Fraction:
-    """Frames per second of a video stream over its whole length."""
-    if stream.average_rate:
-        return Fraction(stream.average_rate)
-    if stream.guessed_rate and stream.guessed_rate <= HIGHEST_GUESS:
-        return Fraction(stream.guessed_rate)
+    """Frames per second of a video stream over its whole length; MediaError where pictures stand for many seconds."""
+    for stated in (stream.average_rate, stream.guessed_rate):
+        if stated and LOWEST_RATE <= stated <= HIGHEST_STATED:
+            return Fraction(stated)
     count, seconds = counted(container.name)
-    return count / seconds if seconds else FALLBACK_FPS
+    rate = count / seconds if seconds else FALLBACK_FPS
+    if rate < LOWEST_RATE:
+        # Believed, each picture would be repeated for minutes or days.
+        raise MediaError(
+            f"{container.name.removeprefix('file:')}: shows a picture for {float(1 / rate):.3g} s: a slide show, or "
+            "its header is damaged: encode it again (ffmpeg -r 25 -i FILE OUT.mp4)"
+        )
+    return rate
 
 
 def counted(url: str) -> tuple[int, Fraction]:
@@ -167,12 +174,14 @@ def counted(url: str) -> tuple[int, Fraction]:
     """
     with av.open(url, options={"pattern_type": "none"}, **ANY_METADATA) as container:
         stream = main_stream(container.streams.video)
-        packets = [packet for packet in packets_of(container, stream) if packet.size]
-        spans = [(p.pts, p.pts + (p.duration or 0)) for p in packets if p.pts is not None]
-        if not spans:
-            return len(packets), Fraction(0)
-        starts, ends = zip(*spans, strict=True)
-        return len(packets), (max(ends) - min(starts)) * stream.time_base
+        count, first, last = 0, None, None
+        for packet in packets_of(container, stream):
+            if packet.size:
+                count += 1
+                if packet.pts is not None:
+                    end = packet.pts + (packet.duration or 0)
+                    first, last = (packet.pts, end) if first is None else (min(first, packet.pts), max(last, end))
+        return count, Fraction(0) if first is None else (last - first) * stream.time_base
 
 
 def pictures(container, stream) -> Iterator[Picture]:
