@@ -136,7 +136,8 @@ def find_videos(data_root: Path, store_root: Path) -> list[str]:
         raise UserError(f"--data_root {data_root}: no such folder")
     found = []
     for folder, subfolders, files in os.walk(data_root, followlinks=True):
-        if manifest.NAME in files:  # another clip store, whose clips are no videos to make clips of
+        if {manifest.NAME, manifest.LOCK} <= set(files):
+            print(f"note: {folder} is a clip store, its clips are left out")
             subfolders.clear()
             continue
         here = Path(folder).resolve()
@@ -273,6 +274,7 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
     finally:
         # Nothing is left to do here, or nothing more is wanted. A worker that is still importing would complain about
         # the pool's vanished locks, so all go before the pool does; what they write is whole or not there.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send it more than once
         pool.stop()
         for worker in set(multiprocessing.active_children()) - not_ours:
             worker.kill()

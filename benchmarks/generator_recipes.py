@@ -127,7 +127,7 @@ def train(folder: Path, recipe: str, overrides: str, seed: int, teacher: str, ar
     corpora = {split: open_split(args.data_root, args.filelists, split, hp, "generator") for split in ("train", "val")}
     hp, done = framed_as_stored(corpora["train"], hp), max(found_in(folder), default=0)
     data = {split: corpus.fingerprint for split, corpus in corpora.items()}
-    refuse_another_run(folder, hp, recipe=recipe, teacher=teacher, **data)
+    refuse_another_run(folder, hp, recipe=recipe, teacher=teacher, vgg=vgg_of(hp, args), **data)
     if done < steps:
         data = ["--data_root", args.data_root, "--filelists", args.filelists, "--checkpoint_dir", str(folder)]
         teachers = ["--syncnet_checkpoint_path", args.syncnet_checkpoint_path, "--recipe", recipe]

@@ -18,14 +18,14 @@ def refuse_another_run(folder: Path, hp: hparams.HParams, **facts: str) -> None:
     facts: all that its result depends on beside hparams, such as the fingerprints of its data.
     """
     path = folder / ASKED
-    if not path.exists():
-        if found_in(folder):
-            raise UserError(f"{folder}: does not say what its run was asked for: name another --outdir")
+    if not found_in(folder):  # nor where an earlier try came to nothing
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps({"hparams": asdict(hp), **facts}, indent=1), encoding="utf-8")
         os.replace(part, path)
         return
+    if not path.exists():
+        raise UserError(f"{folder}: does not say what its run was asked for: name another --outdir")
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = hparams.differences(hparams.from_dict(before["hparams"]), hp)
     changed += [f"{name}: {before.get(name)} -> {value}" for name, value in facts.items() if before.get(name) != value]

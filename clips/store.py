@@ -13,6 +13,7 @@ import json
 import os
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -105,7 +106,8 @@ class ClipWriter:
 def remove_parts(path: Path) -> None:
     """Removes what a writer of this clip (without suffix) left behind when it was stopped."""
     for suffix in (".mov.part", ".npz.part"):
-        _with_suffix(path, suffix).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or a name too long to be
+            _with_suffix(path, suffix).unlink()
 
 
 def as_stored(speech: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def test_an_abandoned_clip_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clip_that_could_not_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_a_clip_that_could_not_be_written_leaves_nothing(tmp_path):
     writer = ClipWriter(tmp_path / "id/clip", 25, 96, 16000, 95)
     (tmp_path / "id/clip.npz.part").touch()
 

@@ -453,11 +453,13 @@ def test_a_stop_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_another_store_below_the_data_root_holds_no_videos(tmp_path):
-    for name in ("videos/id0/a.mp4", "videos/store96/id0/a.mov", "videos/store96/manifest.jsonl"):
+def test_another_store_below_the_data_root_holds_no_videos(tmp_path, capsys):
+    for name in ("id0/a.mp4", "id0/manifest.jsonl", "store96/id0/a.mov", "store96/manifest.jsonl", "store96/.lock"):
+        name = f"videos/{name}"
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert preprocess.find_videos(tmp_path / "videos", tmp_path / "videos/store288") == ["id0/a.mp4"]
+    assert "store96 is a clip store, its clips are left out" in capsys.readouterr().out
 
 
 def test_a_pool_that_breaks_stops_the_run_and_blames_no_clip():

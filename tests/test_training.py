@@ -967,7 +967,7 @@ def test_what_only_looks_at_the_val_list_loses_no_step_when_it_fails(tmp_path, c
 def test_an_evaluation_that_was_made_up_for_is_owed_no_more(tmp_path):
     recipe = Line()
     recipe.owes_evaluation = True
-    run_line(recipe, tmp_path, 3)
+    run_line(recipe, tmp_path, 4)
     assert not at_step(tmp_path, 3)["recipe"]["owes_evaluation"]
 
 

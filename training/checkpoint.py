@@ -162,8 +162,8 @@ def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict
         before, now = saved.get("data_described", "unknown"), data["data_described"]
         now = "of as many, but other ones" if before == now else now
         print(f"resuming with other data: the training list was {before}; it is {now}")
-    before, now = saved.get("samples_per_step"), data["samples_per_step"]
-    if before and before != now:
+    before, now = saved.get("samples_per_step", 0), data["samples_per_step"]  # 0: of an earlier version
+    if before not in (0, now):
         print(
             f"resuming with {now} samples a step instead of {before}: the place in the data is {now} times the step, "
             "so some samples come twice or not at all"

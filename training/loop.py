@@ -149,7 +149,7 @@ class Upkeep:
         if has_stepped and _due(step, due.log):
             self._log(step, bar)
         if _due(step, due.evaluation) or step >= self.last_step:
-            if saves:
+            if saves or (has_stepped and distributed.ranks() > 1):  # of others that fail, the first one may not hear
                 # Evaluating takes long, and launchers do not wait for ever once they have asked to stop.
                 self._save(step, owes_evaluation=True)
             self.recipe.owes_evaluation = False

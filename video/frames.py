@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from video.colour import is_hdr, to_bgr
-from video.media import MediaError, Picture, average_rate, counted, main_stream, open_media, pictures
+from video.media import LOWEST_RATE, MediaError, Picture, average_rate, counted, main_stream, open_media, pictures
 from video.orientation import Orientation
 
 
@@ -35,8 +35,8 @@ def probe(path) -> VideoInfo:
     Raises MediaError for a missing, empty or unreadable file and for one without a picture.
     """
     with open_media(path) as container:
-        stream = video_stream(container, path)
-        first = next(pictures(container, stream), None)
+        stream, rate = moving_pictures(container, path)
+        first = next(pictures(container, stream, rate), None)
         if first is None:
             raise MediaError(f"{path}: no picture of its video stream can be decoded")
         orientation = Orientation.of(first.frame)
@@ -44,10 +44,9 @@ def probe(path) -> VideoInfo:
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         if orientation.transposed:
             aspect = 1 / aspect
-        fps = float(average_rate(container, stream))
         has_audio = main_stream(container.streams.audio) is not None
-        duration = announced_duration(container, stream) or scanned_duration(container, stream)
-    return VideoInfo(Path(path), width, height, fps, float(duration), has_audio, aspect, is_hdr(first.frame))
+        duration = announced_duration(container, stream) or scanned_duration(container, rate)
+    return VideoInfo(Path(path), width, height, float(rate), float(duration), has_audio, aspect, is_hdr(first.frame))
 
 
 def announced_duration(container, stream) -> Fraction | None:
@@ -57,10 +56,10 @@ def announced_duration(container, stream) -> Fraction | None:
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
-def scanned_duration(container, stream) -> Fraction:
+def scanned_duration(container, rate: Fraction) -> Fraction:
     """Seconds of picture found by walking through the file without decoding it."""
     count, seconds = counted(container.name)
-    return seconds or count / average_rate(container, stream)
+    return seconds or count / rate
 
 
 def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
@@ -73,10 +72,9 @@ def read_frames(path, fps: float | None = None) -> Iterator[np.ndarray]:
     frame; of a damaged file it gives what can be decoded.
     """
     with open_media(path) as container:
-        stream = video_stream(container, path)
-        rate = average_rate(container, stream) if fps is None else Fraction(fps)
+        stream, rate = moving_pictures(container, path)
         reformatter, size = VideoReformatter(), None
-        for frame, repeats in at_constant_rate(pictures(container, stream), rate):
+        for frame, repeats in at_constant_rate(pictures(container, stream, rate), Fraction(fps or rate)):
             orientation = Orientation.of(frame)
             size = size or orientation.size(frame.width, frame.height)
             # Converted anew for each repeat, so that no two frames share memory that a caller may draw on.
@@ -114,7 +112,20 @@ def nearest(x: Fraction) -> int:
     return floor(x + Fraction(1, 2))
 
 
-def video_stream(container, path):
+def moving_pictures(container, path) -> tuple[av.VideoStream, Fraction]:
+    """The stream with the pictures and their average rate; MediaError where there are none that move."""
+    stream = video_stream(container, path)
+    rate = average_rate(container, stream)
+    if rate < LOWEST_RATE:
+        # Believed, a damaged header would have each picture repeated for minutes or days.
+        raise MediaError(
+            f"{path}: shows each picture for {float(1 / rate):.3g} s: if it is no slide show, its header is damaged: "
+            "write it anew (ffmpeg -r 25 -i FILE OUT.mp4)"
+        )
+    return stream, rate
+
+
+def video_stream(container, path) -> av.VideoStream:
     stream = main_stream(container.streams.video)
     if stream is None:
         raise MediaError(f"{path}: no video stream; give a file with moving pictures")

@@ -152,19 +152,12 @@ def decoded(stream, packet) -> list[av.frame.Frame]:
 
 
 def average_rate(container, stream) -> Fraction:
-    """Frames per second of a video stream over its whole length; MediaError where pictures stand for many seconds."""
+    """Frames per second of a video stream over its whole length."""
     for stated in (stream.average_rate, stream.guessed_rate):
         if stated and LOWEST_RATE <= stated <= HIGHEST_STATED:
             return Fraction(stated)
     count, seconds = counted(container.name)
-    rate = count / seconds if seconds else FALLBACK_FPS
-    if rate < LOWEST_RATE:
-        # Believed, each picture would be repeated for minutes or days.
-        raise MediaError(
-            f"{container.name.removeprefix('file:')}: shows a picture for {float(1 / rate):.3g} s: a slide show, or "
-            "its header is damaged: encode it again (ffmpeg -r 25 -i FILE OUT.mp4)"
-        )
-    return rate
+    return count / seconds if seconds else FALLBACK_FPS
 
 
 def counted(url: str) -> tuple[int, Fraction]:
@@ -184,9 +177,9 @@ def counted(url: str) -> tuple[int, Fraction]:
         return count, Fraction(0) if first is None else (last - first) * stream.time_base
 
 
-def pictures(container, stream) -> Iterator[Picture]:
-    """The decoded frames of a video stream in the order they are shown, with their times."""
-    period = 1 / average_rate(container, stream)
+def pictures(container, stream, rate: Fraction | None = None) -> Iterator[Picture]:
+    """The decoded frames of a video stream in the order they are shown, with their times; rate: its average_rate."""
+    period = 1 / (rate or average_rate(container, stream))
     clock, first_ticks = Clock(container.name.removeprefix("file:")), None
     for frame in decode(container, stream):
         if container.format.name == "avi":
