@@ -44,7 +44,7 @@ class HParams:
     face_detector: str = "sfd"  # sfd | blazeface | yunet | retinaface | scrfd | dlib | full (crops already) [code: sfd]
     face_min_score: float = 0.5  # detections below it are dropped; ignored by detectors without a score [code]
     detect_max_side: int = 640  # px, faces are searched in a copy no larger than this; 0 = full size [ours]
-    detect_every: int = 5  # frames between detections, boxes interpolated between; 1 = every frame [ours; code: 1]
+    detect_every: int = 5  # one frame in so many is searched, and all around changes; 1 = every frame [ours; code: 1]
     face_det_batch_size: int = 16  # frames a detector gets at once; lower it when out of memory [code]
     max_gap_frames: int = 10  # frames without a detection that interpolation fills; longer gaps stay [ours; code: 0]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def _store(path: Path, target: Path, row: Row, detector: faces.Detector, hp: HPa
     if loudness < hp.min_speech_rms:
         raise Rejected(f"silent: loudness {loudness:.5f}, {hp.min_speech_rms} needed")
 
-    boxes, status = faces.track_face(video.read_frames(path, hp.fps), detector, hp)
+    boxes, status = faces.track_face(lambda stop: islice(video.read_frames(path, hp.fps), stop), detector, hp)
     has_face = status != faces.NO_FACE
     if len(boxes) < hp.min_frames:
         raise Rejected(f"too short: {len(boxes)} frames at {hp.fps} fps, {hp.min_frames} needed")

@@ -79,8 +79,12 @@ def longest_face_track(
 
     duration_s: of the video that is judged, which may be another and shorter one, as it announces itself.
     """
-    frames = progress(islice(read_frames(path, fps), ceil((duration_s + SLACK_S) * fps)), "looking for the face")
-    boxes, status = track_face(frames, detector, hp)
+
+    def read(stop: int | None) -> Iterator[np.ndarray]:
+        stop = stop or ceil((duration_s + SLACK_S) * fps)
+        return progress(islice(read_frames(path, fps), stop), "looking for the face")
+
+    boxes, status = track_face(read, detector, hp)
     runs = runs_of(status != NO_FACE, jumps(boxes))
     if not runs:
         raise UserError(f"{path}: no face found: try another --face_detector, or `full` for a file that is a face crop")

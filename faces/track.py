@@ -1,7 +1,10 @@
-"""One face's box in every frame of a video: found in some frames, interpolated between them."""
+"""One face's box in every frame of a video: found in some frames, interpolated between them.
 
-from collections.abc import Iterable, Iterator
-from itertools import islice, takewhile
+Between two of those frames that do not show the same, every frame is looked at, for which the video is read again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, pairwise, takewhile
 
 import numpy as np
 
@@ -19,15 +22,25 @@ NO_BOX = np.full(4, np.nan, dtype=np.float32)
 
 
 def track_face(
-    frames: Iterable[np.ndarray], detector: Detector, hp: HParams, batch_size: int | None = None
+    read: Callable[[int | None], Iterable[np.ndarray]],
+    detector: Detector,
+    hp: HParams,
+    batch_size: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The speaker's box in every frame and how it was found, as `follow_speaker` and `fill_gaps` say.
 
+    read(stop): the video's frames anew, uint8 (H, W, 3) BGR, the first `stop` of them; None = all.
     batch_size: frames the detector gets at once; None = the hparam.
     """
-    seen = detect(frames, detector, hp.detect_every, batch_size or hp.face_det_batch_size)
+    batch_size = batch_size or hp.face_det_batch_size
+    seen = detect(every_nth_and_last(read(None), hp.detect_every), detector, batch_size)
     gap = longest_gap(hp.max_gap_frames, hp.detect_every)
     boxes, cut_away = follow_speaker(seen, gap)
+    unclear = disputed(seen, boxes)
+    if unclear:
+        looked_at = ((number, frame) for number, frame in enumerate(read(max(unclear) + 1)) if number in unclear)
+        seen = sorted(seen + detect(looked_at, detector, batch_size), key=lambda each: each[0])
+        boxes, cut_away = follow_speaker(seen, gap)
     return fill_gaps(boxes, gap, cut_away)
 
 
@@ -37,14 +50,13 @@ def longest_gap(max_gap: int, every: int) -> int:
 
 
 def detect(
-    frames: Iterable[np.ndarray], detector: Detector, every: int, batch_size: int
+    looked_at: Iterable[tuple[int, np.ndarray]], detector: Detector, batch_size: int
 ) -> list[tuple[int, np.ndarray]]:
-    """(number, boxes of all faces (n, 4), the best first) of every `every`-th frame and the last one.
+    """(number, boxes of all faces (n, 4), the best first) of each (number, frame).
 
     Frames are taken one at a time and at most `batch_size` kept.
     """
-    seen = []
-    looked_at = every_nth_and_last(frames, every)
+    seen, looked_at = [], iter(looked_at)
     while batch := list(islice(looked_at, batch_size)):
         numbers, images = zip(*batch, strict=True)
         seen += zip(numbers, (found.boxes for found in detector.detect(images)), strict=True)
@@ -78,6 +90,24 @@ def follow_speaker(seen: list[tuple[int, np.ndarray]], gap: int) -> tuple[np.nda
             last, latest, company = number, box, candidates
             boxes[number] = box
     return boxes, cut_away
+
+
+def disputed(seen: list[tuple[int, np.ndarray]], boxes: np.ndarray) -> set[int]:
+    """Frames between two neighbours of `seen` that do not show the same: a face and none, or not the same speaker.
+
+    boxes: what `follow_speaker` makes of `seen`.
+    """
+    unclear = set()
+    for (number, candidates), (following, later) in pairwise(seen):
+        with_face, with_speaker = len(candidates) > 0, is_box(boxes[number])
+        alike = with_face == (len(later) > 0) and with_speaker == is_box(boxes[following])
+        if not alike or (with_speaker and same_face(boxes[[following]], boxes[number]) is None):
+            unclear.update(range(number + 1, following))
+    return unclear
+
+
+def is_box(box: np.ndarray) -> bool:
+    return not np.isnan(box).any()
 
 
 def before(until: int, seen: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:

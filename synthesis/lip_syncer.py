@@ -1,6 +1,7 @@
 """A generator and a face detector, put to work on one video after the other.
 
-The face video is read twice, first for the boxes and then to draw in them, so that memory does not grow with it.
+The face video is read twice, first for the boxes and then to draw in them, so that memory does not grow with it; where
+its face comes, goes or changes, once more for the boxes.
 """
 
 import dataclasses
@@ -130,10 +131,14 @@ class LipSyncer:
         pads: see `faces.pad_boxes`. window: frames a box is averaged over.
         """
         hp, detector = self.hp, self.detector
-        total = min(at_most, source.announced_frames)
-        frames = tqdm(islice(source.once(), at_most), desc="looking for the face", unit="frame", total=total)
+
+        def read(stop: int | None) -> Iterator[np.ndarray]:
+            total = stop or min(at_most, source.announced_frames)
+            doing = "looking again" if stop else "looking for the face"
+            return tqdm(islice(source.once(), stop or at_most), desc=doing, unit="frame", total=total)
+
         batch_size = frames_at_once(hp.face_det_batch_size, source.first)
-        boxes, status = track_face(frames, detector, hp, batch_size)
+        boxes, status = track_face(read, detector, hp, batch_size)
         if (status == NO_FACE).all():
             raise UserError(
                 f"{source.path}: no face found in any of its {len(boxes)} frames: turn it upright with --rotate, try "

@@ -30,7 +30,7 @@ from faces import (
     smooth_boxes,
     track_face,
 )
-from faces.track import detect, fill_gaps, follow_speaker, longest_gap
+from faces.track import detect, every_nth_and_last, fill_gaps, follow_speaker, longest_gap
 from hparams import CHOICES, HParams
 
 NAN_BOX = [np.nan] * 4
@@ -301,7 +301,12 @@ def test_detections_are_ordered_by_score():
 
 
 def detect_boxes(frames, detector, every=1, batch_size=16, max_gap=0):
-    return follow_speaker(detect(frames, detector, every, batch_size), longest_gap(max_gap, every))[0]
+    seen = detect(every_nth_and_last(frames, every), detector, batch_size)
+    return follow_speaker(seen, longest_gap(max_gap, every))[0]
+
+
+def track(frames, **settings):
+    return track_face(lambda stop: iter(frames[:stop]), Detector(find_grey_rectangles), HParams(**settings))
 
 
 def test_every_nth_frame_and_the_last_are_looked_at():
@@ -352,13 +357,59 @@ def test_another_person_is_not_followed_while_the_speaker_is_missed_for_a_moment
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_gap_in_which_only_another_scene_is_seen_is_not_filled(every):
     speaker, with_company, elsewhere = draw((200, A)), draw((200, A), (100, B)), draw((100, B))
-    hp = HParams(detect_every=every, max_gap_frames=5)
-    find = Detector(find_grey_rectangles)
-    _, status = track_face([speaker] * 4 + [elsewhere] * 4 + [speaker] * 4, find, hp)
+    settings = dict(detect_every=every, max_gap_frames=5)
+    _, status = track([speaker] * 4 + [elsewhere] * 4 + [speaker] * 4, **settings)
     assert (status[4:8] == NO_FACE).all()
     # B was beside A, who is missed
-    _, status = track_face([with_company] * 4 + [elsewhere] * 4 + [speaker] * 4, find, hp)
+    _, status = track([with_company] * 4 + [elsewhere] * 4 + [speaker] * 4, **settings)
     assert NO_FACE not in status
+
+
+@pytest.mark.parametrize("cut", range(51, 56))
+def test_between_frames_of_two_speakers_every_frame_is_looked_at(cut):
+    boxes, status = track([draw((200, A))] * cut + [draw((200, B))] * 50, detect_every=5)
+    assert NO_FACE not in status
+    assert boxes[cut - 1].tolist() == list(A) and boxes[cut].tolist() == list(B)
+    assert jumps(boxes) == [cut]
+
+
+@pytest.mark.parametrize("instead", [draw(), draw((100, B))], ids=["nobody", "somebody_else"])
+@pytest.mark.parametrize(("start", "end"), [(53, 62), (51, 64), (55, 65)])
+def test_a_speaker_is_known_to_the_frame_where_he_goes_and_comes_back(start, end, instead):
+    frames = [draw((200, A))] * 100
+    frames[start:end] = [instead] * (end - start)
+    _, status = track(frames, detect_every=5, max_gap_frames=20 if instead.any() else 0)
+    assert np.flatnonzero(status == NO_FACE).tolist() == list(range(start, end))
+
+
+def test_a_face_that_comes_or_goes_near_the_ends_is_known_to_the_frame():
+    _, status = track([draw()] * 3 + [draw((200, A))] * 50 + [draw()] * 2, detect_every=5)
+    assert np.flatnonzero(status == NO_FACE).tolist() == [0, 1, 2, 53, 54]
+
+
+def test_a_face_that_moves_on_by_its_own_width_between_looks_is_followed():
+    boxes, status = track([draw((200, (10 + 7 * i, 10, 30 + 7 * i, 30))) for i in range(10)], detect_every=5)
+    assert NO_FACE not in status and boxes[:, 0].tolist() == [10 + 7 * i for i in range(10)]
+
+
+def test_only_what_is_disputed_is_looked_at_again_and_read_no_further_than_that():
+    frames = [draw((200, A))] * 23 + [draw((200, B))] * 40 + [draw()] * 20
+    reads, looked_at = [], 0
+
+    def read(stop):
+        reads.append(stop)
+        return iter(frames[:stop])
+
+    def find(batch):
+        nonlocal looked_at
+        looked_at += len(batch)
+        return find_grey_rectangles(batch)
+
+    track_face(read, Detector(find), HParams(detect_every=5))
+    assert reads == [None, 65] and looked_at == 17 + 1 + 4 + 4  # 0, 5 … 80, the last; 21 … 24; 61 … 64
+    frames[23:] = []
+    track_face(read, Detector(find), HParams(detect_every=5))
+    assert reads[2:] == [None]
 
 
 def test_somebody_new_at_the_end_is_followed():

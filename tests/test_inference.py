@@ -331,6 +331,19 @@ def test_between_the_frames_that_are_searched_boxes_are_interpolated(checkpoint,
     assert (summary.frames, summary.frames_without_face) == (12, 0)
 
 
+def test_around_a_cut_no_frame_keeps_its_mouth(checkpoint, folder):
+    def find(frames):
+        first, second = (Detections(np.array([[x, 10.0, x + 20, 30]]), np.ones(1)) for x in (5, 50))
+        (nobody,) = never_finds(frames[:1])
+        return [nobody if level < 30 else first if level < 100 else second for level in frames.mean(axis=(1, 2, 3))]
+
+    syncer = LipSyncer(checkpoint, HParams(detect_every=5), "cpu")
+    syncer.detector = Detector(find)
+    face = levels_video(folder / "cut_in_two.mp4", [60] * 12 + [150] * 11 + [0] * 5)
+    summary = syncer.sync(face, write_speech(folder / "speech.wav", 28 / 25), folder / "cut_in_two_out.mp4")
+    assert (summary.frames, summary.frames_without_face) == (28, 5)
+
+
 def test_boxes_are_padded_and_smoothed_unless_told_otherwise(checkpoint, folder):
     def find(frames):
         # The face moves by as many px as the frame is bright.

@@ -60,7 +60,7 @@ def data_root(tmp_path_factory) -> Path:
     write_video(root / "twins/talk.mp4")
     os.link(root / "twins/talk.mp4", root / "twins/talk.mov")
     write_video(root / ODD_NAME / f"{ODD_NAME}.mp4")
-    write_video(root / "some/half.mp4", frames=60, faces=slice(0, 31))
+    write_video(root / "some/half.mp4", frames=60, faces=slice(0, 33))
     write_video(root / "bad/no_face.mp4", faces=slice(0))
     write_video(root / "bad/few_faces.mp4", faces=slice(0, 6))
     write_video(root / "bad/no_sound.mp4", loudness=None)
@@ -133,7 +133,7 @@ def test_a_stored_clip_shows_the_face_at_25_fps_with_its_sound(store):
 
 def test_frames_without_a_face_are_no_part_of_any_window(rows):
     assert rows["some/half.mp4"].frames == 60
-    assert rows["some/half.mp4"].runs == [(0, 31)]
+    assert rows["some/half.mp4"].runs == [(0, 33)]
 
 
 def test_two_files_of_one_stem_do_not_overwrite_each_other(store, rows):
