@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 import struct
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import PIL.features
 import PIL.Image
 import pytest
 from av.video.reformatter import VideoReformatter
+from scipy.io import wavfile
 
 from errors import UserError
 from video import MediaError, VideoWriter, audio_rate, is_image, probe, read_audio, read_frames, read_image
@@ -395,6 +397,19 @@ def test_resampling_in_pieces_keeps_the_exact_length_and_time(tmp_path):
     assert abs(click_time(wav) - 1.5) < 0.001
     assert audio_rate(path) == rate
     assert len(read_audio(path, sample_rate=None)) == 2 * rate
+
+
+@pytest.mark.parametrize(("sample_rate", "mono"), [(None, False), (16000, True)])
+def test_reading_a_sound_takes_the_memory_of_the_sound(tmp_path, sample_rate, mono):
+    noise = np.random.default_rng(0).integers(-3000, 3000, (60 * 48000, 2), np.int16)
+    wavfile.write(tmp_path / "a.wav", 48000, noise)
+    tracemalloc.start()
+    sound = read_audio(tmp_path / "a.wav", sample_rate, mono)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sound.shape == ((60 * 16000,) if mono else noise.shape) and sound.flags.writeable
+    assert mono or (sound == noise / np.float32(2**15)).all()
+    assert peak < 1.2 * sound.nbytes + 1e6
 
 
 def test_channels_are_kept_on_request(tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
+from math import prod
 from typing import NamedTuple
 
 import av
@@ -35,9 +36,9 @@ def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.n
 
     Sample 0 is the moment the first picture is shown: sound before it is left out, and silence stands where the sound
     starts later or pauses. A file without pictures starts at its first sample. `sample_rate` in Hz, None for the
-    file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded and resampled in pieces: memory grows
-    with the result, not with the file's own rate and channels. Raises MediaError for a file without sound; of a damaged
-    one it gives what can be decoded.
+    file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded and resampled in pieces: the memory
+    is that of the result, whatever the file's own rate and channels. Raises MediaError for a file without sound; of a
+    damaged one it gives what can be decoded.
     """
     start = picture_start(path)
     with open_media(path) as container:
@@ -45,9 +46,16 @@ def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.n
         if start is None:
             start = first.time or Fraction(0)
         placed = on_timeline(path, chain([first], rest), start)
-        pieces = list(resampled(placed, first.rate, sample_rate or first.rate))
-    empty = first.samples[:0]
-    return np.concatenate([empty, *pieces])
+        return joined(resampled(placed, first.rate, sample_rate or first.rate), first.samples.shape[1:])
+
+
+def joined(pieces: Iterable[np.ndarray], channels: tuple[int, ...]) -> np.ndarray:
+    """The pieces, float32 (n, *channels), one behind the other, without ever holding them twice."""
+    sound = bytearray()  # grows in place, where a list of pieces would be copied into the result
+    for piece in pieces:
+        sound += piece.tobytes()
+    item_bytes = np.dtype(np.float32).itemsize * prod(channels)
+    return np.ndarray((len(sound) // item_bytes, *channels), np.float32, buffer=sound)
 
 
 def audio_rate(path) -> int:
