@@ -18,21 +18,28 @@ def paste_face(frame: np.ndarray, box, face: np.ndarray, blend: float = 0.0) -> 
     """A copy of `frame` with `face` (any size) over the pixels that `crop_face` takes from `box`.
 
     blend: share of the box's width and height over which the face fades in from each edge; 0 = not at all. What is
-    drawn is never quite as bright and sharp as what is there, and an edge between the two is what people see first.
+    drawn is never quite as bright and sharp as what is there, and an edge between the two is what people see first;
+    where the box ends with the frame there is none.
     """
     rows, columns = pixels(frame, box)
     height, width = rows.stop - rows.start, columns.stop - columns.start
     pasted, face = frame.copy(), resize(face, height, width)
     if blend:
-        opacity = (_fade_in(height, blend)[:, None] * _fade_in(width, blend))[..., None]  # (height, width, 1)
+        down, across = _fade_in(rows, frame.shape[0], blend), _fade_in(columns, frame.shape[1], blend)
+        opacity = (down[:, None] * across)[..., None]  # (height, width, 1)
         face = np.round(frame[rows, columns] * (1 - opacity) + face * opacity).astype(np.uint8)
     pasted[rows, columns] = face
     return pasted
 
 
-def _fade_in(length: int, blend: float) -> np.ndarray:
-    """float32 (length,): rises smoothly from the ends to 1, each over a share of `blend`."""
-    from_edge = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1), dtype=np.float32)
+def _fade_in(span: slice, side: int, blend: float) -> np.ndarray:
+    """float32 (length of the span,): rises smoothly to 1, over a share of `blend`, from each end inside 0 ... side."""
+    length = span.stop - span.start
+    from_edge = np.full(length, np.inf, np.float32)
+    if span.start > 0:
+        from_edge = np.minimum(from_edge, np.arange(1, length + 1, dtype=np.float32))
+    if span.stop < side:
+        from_edge = np.minimum(from_edge, np.arange(length, 0, -1, dtype=np.float32))
     x = np.minimum(from_edge / (1 + round(blend * length)), 1)
     return x * x * (3 - 2 * x)
 

@@ -76,6 +76,23 @@ def test_a_blended_face_has_no_edge_and_is_whole_in_the_middle():
     assert np.abs(np.diff(hard[70, :, 0].astype(int))).max() == 100
 
 
+@pytest.mark.parametrize(
+    "box", [(0, 50, 100, 150), (100, 50, 200, 150), (50, 0, 150, 100), (50, 100, 150, 200), (-9, -9, 209, 209)]
+)
+def test_a_blended_face_does_not_fade_where_the_frame_ends(box):
+    frame, face = np.full((200, 200, 3), 100, np.uint8), np.full((96, 96, 3), 200, np.uint8)
+    pasted = paste_face(frame, box, face, blend=0.1)[:, :, 0]
+    x1, y1, x2, y2 = np.clip(box, 0, 200)
+    middle_x, middle_y = (x1 + x2) // 2, (y1 + y2) // 2
+    for edge, ends_frame in [
+        (pasted[middle_y, x1], x1 == 0),
+        (pasted[middle_y, x2 - 1], x2 == 200),
+        (pasted[y1, middle_x], y1 == 0),
+        (pasted[y2 - 1, middle_x], y2 == 200),
+    ]:
+        assert edge == 200 if ends_frame else edge < 110
+
+
 def test_dlib_finds_a_face_from_forehead_to_chin_with_the_mouth_in_the_lower_half(astronaut, dlib_detector):
     x1, y1, x2, y2 = only_box(dlib_detector, astronaut)
     assert 160 < x1 < MOUTH_LEFT[0] - 10 and MOUTH_RIGHT[0] + 10 < x2 < 280
