@@ -88,7 +88,8 @@ class LipSyncer:
         """Writes `outfile`, an mp4 in which the face of `face` says `audio`. Arguments are the flags of inference.py.
 
         pads: None = those that the generator's training asks for, `self.pads`.
-        It has exactly the sound of `audio`, and round(its seconds * frames per second) frames, at least one.
+        It has exactly the sound of `audio`, from its first sample on or, where that is the face video itself, from the
+        first picture on, and round(its seconds * frames per second) frames, at least one.
         Raises UserError, before any work, for whatever cannot be read or written, and when no frame has a face.
         """
         # everything that can fail on a typo, before minutes of work
@@ -96,8 +97,11 @@ class LipSyncer:
             fps = self.trained_with.fps
         source = FaceSource(face, static, fps, resize_factor, rotate, crop)
         given_box = None if tuple(box) == DETECT else as_boxes(box, source.first)
-        speech = read_audio(audio, self.trained_with.sample_rate)
-        sound, sound_rate = read_audio(audio, sample_rate=None, mono=False), audio_rate(audio)
+        # Sound from before the picture belongs to no frame of the face video itself, but is spoken in any other file.
+        of_face = is_same_file(audio, face)
+        speech = read_audio(audio, self.trained_with.sample_rate, with_picture=of_face)
+        sound = read_audio(audio, sample_rate=None, mono=False, with_picture=of_face)
+        sound_rate = audio_rate(audio)
         if len(sound) == 0:
             raise UserError(f"{audio}: its sound ends before its picture begins: give the sound alone")
         refuse_overwriting(outfile, face, audio)
@@ -235,9 +239,13 @@ def frames_at_once(wanted: int, frame: np.ndarray) -> int:
     return max(1, min(wanted, BATCH_BYTES // frame.nbytes))
 
 
+def is_same_file(one, other) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
 def refuse_overwriting(outfile, *inputs) -> None:
     for path in inputs:
-        if os.path.exists(outfile) and os.path.samefile(outfile, path):
+        if is_same_file(outfile, path):
             raise UserError(f"--outfile {outfile} is also read: name another file, inputs are not overwritten")
 
 

@@ -187,6 +187,32 @@ def test_the_speech_may_be_a_video(syncer, folder, portrait):
     assert len(list(read_frames(out))) == 25 and len(read_audio(out, 16000)) == 16000
 
 
+def late_picture_video(path, late_s, seconds):
+    """Grey frames from `late_s` on, noise from the beginning on."""
+    sound = np.random.default_rng(0).integers(-3000, 3000, (1, round(seconds * 16000)), np.int16)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, width=80, height=64)
+        track = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for i in range(round((seconds - late_s) * 25)):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 80, 3), 90, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = round(late_s * 25) + i, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        block = av.AudioFrame.from_ndarray(sound, "s16", "mono")
+        block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
+        for stream, last in ((video, None), (track, block)):
+            container.mux(stream.encode(last))
+    return path
+
+
+def test_speech_from_before_the_picture_of_its_file_is_spoken_too_unless_that_is_the_face(syncer, folder, portrait):
+    talk, out = late_picture_video(folder / "late.mkv", 0.4, 1.0), folder / "late.mp4"
+    assert syncer.sync(portrait, talk, out, box=BOX).frames == 25
+    assert len(read_audio(out)) == 16000
+    (folder / "linked.mkv").symlink_to(talk)
+    assert syncer.sync(folder / "linked.mkv", talk, out, box=SMALL_BOX).frames == 15
+    assert len(read_audio(out)) == pytest.approx(0.6 * 16000, abs=16)
+
+
 # --- which speech a frame gets ----------------------------------------------------------------------------------------
 
 

@@ -357,6 +357,14 @@ def test_sound_is_placed_on_the_timeline_of_the_picture(tmp_path, suffix, pictur
         assert np.abs(wav[: int((ahead - 0.01) * RATE)]).max() < 1e-3
 
 
+@pytest.mark.parametrize(("picture_start", "sound_start"), [(0, 0.5), (0.7, 0), (0.3, 0.1)])
+def test_sound_without_the_picture_starts_at_its_own_first_sample(tmp_path, picture_start, sound_start):
+    path = mux(tmp_path / "a.mkv", picture_start + np.arange(50) / 25, [(sound_start, click(0.4, 1.5))])
+    wav = read_audio(path, with_picture=False)
+    assert abs(click_time(wav) - 0.4) < 0.001
+    assert abs(len(wav) / RATE - 1.5) < 0.065
+
+
 @pytest.mark.parametrize("at_s", [0.0, 0.013, 0.5, 0.98])
 def test_a_click_written_with_the_pictures_is_read_back_at_its_time(tmp_path, at_s):
     path = write(tmp_path / "a.mp4", [grey(0)] * 25, audio=click(at_s, 1.0))

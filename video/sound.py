@@ -1,4 +1,4 @@
-"""Sound of any media file, on the timeline of its picture."""
+"""Sound of any media file, on the timeline of its picture or its own."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -31,16 +31,16 @@ class Block(NamedTuple):
     samples: np.ndarray  # float32 (n,) or (n, channels)
 
 
-def read_audio(path, sample_rate: int | None = 16000, mono: bool = True) -> np.ndarray:
+def read_audio(path, sample_rate: int | None = 16000, mono: bool = True, with_picture: bool = True) -> np.ndarray:
     """The sound of a media file: float32 (n,) in [-1, 1], or (n, channels) with mono=False.
 
     Sample 0 is the moment the first picture is shown: sound before it is left out, and silence stands where the sound
-    starts later or pauses. A file without pictures starts at its first sample. `sample_rate` in Hz, None for the
-    file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded and resampled in pieces: the memory
-    is that of the result, whatever the file's own rate and channels. Raises MediaError for a file without sound; of a
-    damaged one it gives what can be decoded.
+    starts later or pauses. Without pictures, or with_picture=False, it is the sound's own first sample. `sample_rate`
+    in Hz, None for the file's own (`audio_rate` tells it). Mono is the mean of the channels. Decoded and resampled in
+    pieces: the memory is that of the result, whatever the file's own rate and channels. Raises MediaError for a file
+    without sound; of a damaged one it gives what can be decoded.
     """
-    start = picture_start(path)
+    start = picture_start(path) if with_picture else None
     with open_media(path) as container:
         first, rest = first_and_rest(path, container, mono)
         if start is None:
