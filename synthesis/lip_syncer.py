@@ -26,7 +26,7 @@ from hparams import HParams
 from models import load_generator, read_checkpoint, usable_device
 from models.inputs import generator_faces, to_float
 from synthesis.face_source import WHOLE_FRAME, FaceSource
-from video import VideoWriter, audio_rate, is_image, read_audio
+from video import MAX_SIDE, VideoWriter, audio_rate, is_image, read_audio
 
 # Top, bottom, left, right, px.
 OFFICIAL_PADS = (0, 10, 0, 0)  # more chin than the detector's box has [official code]
@@ -96,6 +96,7 @@ class LipSyncer:
         if fps is None and is_image(face):
             fps = self.trained_with.fps
         source = FaceSource(face, static, fps, resize_factor, rotate, crop)
+        refuse_large(face, source.first)
         given_box = None if tuple(box) == DETECT else as_boxes(box, source.first)
         # Sound from before the picture belongs to no frame of the face video itself, but is spoken in any other file.
         of_face = is_same_file(audio, face)
@@ -247,6 +248,16 @@ def refuse_overwriting(outfile, *inputs) -> None:
     for path in inputs:
         if is_same_file(outfile, path):
             raise UserError(f"--outfile {outfile} is also read: name another file, inputs are not overwritten")
+
+
+def refuse_large(path, frame: np.ndarray) -> None:
+    """UserError where no H.264 video can hold frames like this one (H, W, 3) of `path`."""
+    height, width = frame.shape[:2]
+    if max(height, width) > MAX_SIDE:
+        raise UserError(
+            f"{path}: frames of {width}x{height} px are too large for the mp4, which holds {MAX_SIDE} px a side: make "
+            "them smaller with --resize_factor, or take a part with --crop"
+        )
 
 
 def make_folder(outfile) -> None:

@@ -557,6 +557,7 @@ def inputs(tmp_path, checkpoint):
     wavfile.write(tmp_path / "empty.wav", 16000, np.zeros(0, np.float32))
     (tmp_path / "link.mp4").symlink_to(face)
     (tmp_path / "notes.mp4").write_text("not a video")
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((16, 20000, 3), np.uint8))
     return {"face": face, "audio": audio, "outfile": tmp_path / "old.mp4"}
 
 
@@ -582,6 +583,10 @@ def inputs(tmp_path, checkpoint):
         ({"box": (30, 20, 0, 80)}, "--box 30 20 0 80"),
         ({"resize_factor": 0}, "--resize_factor 0: must be at least 1"),
         ({"fps": 0, "static": True}, "--fps 0: must lie between"),
+        (
+            {"face": "wide.png"},
+            "wide.png: frames of 20000x16 px are too large.*16384 px a side.*--resize_factor.*--crop",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_before_the_work_starts(checkpoint, tmp_path, inputs, change, message):

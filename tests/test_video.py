@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from scipy.io import wavfile
 
 from errors import UserError
-from video import MediaError, VideoWriter, audio_rate, is_image, probe, read_audio, read_frames, read_image
+from video import MAX_SIDE, MediaError, VideoWriter, audio_rate, is_image, probe, read_audio, read_frames, read_image
 from video.colour import mark_bt709, to_yuv420p
 from video.media import packets_of
 
@@ -777,6 +777,14 @@ def test_a_video_without_frames_is_refused(tmp_path):
 def test_a_frame_of_another_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="frame 1 has shape"):
         write(tmp_path / "a.mp4", [grey(0), grey(0, 10, 10)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_side_longer_than_h264_takes_is_refused_in_one_line(tmp_path):
+    write(tmp_path / "a.mp4", [grey(0, 16, MAX_SIDE)])
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(UserError, match=f"a.mp4: frames of 16386x16 px cannot be encoded .*at most {MAX_SIDE} px"):
+        write(tmp_path / "a.mp4", [grey(0, 16, MAX_SIDE + 2)], audio=click(0.1, 0.2))
     assert not list(tmp_path.iterdir())
 
 

@@ -4,11 +4,12 @@ from video.frames import VideoInfo, probe, read_frames
 from video.images import is_image, read_image
 from video.media import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaError
 from video.sound import audio_rate, read_audio
-from video.writer import VideoWriter
+from video.writer import MAX_SIDE, VideoWriter
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "IMAGE_SUFFIXES",
+    "MAX_SIDE",
     "VIDEO_SUFFIXES",
     "MediaError",
     "VideoInfo",

@@ -14,6 +14,7 @@ from errors import UserError
 from video.colour import mark_bt709, to_yuv420p
 from video.media import MediaError, local_url
 
+MAX_SIDE = 16384  # px of width and of height, the most that x264 encodes
 CRF = 18  # x264's constant quality, lower = better and larger: 18 shows no loss to the eye
 AUDIO_BITS_PER_CHANNEL = 96_000  # bit/s, the most AAC takes at 16 kHz
 AAC_FRAME = 1024  # samples the encoder takes at once
@@ -33,7 +34,7 @@ class VideoWriter:
     first frame; the file holds exactly its n samples, however many frames there are, or as long a sound if AAC cannot
     hold it as it is (`as_aac_holds`). pixel_aspect: width of a pixel over its height, for players. The file appears
     under its name only when complete: nothing is left of it when the block ends with an exception. Raises UserError for
-    a path that cannot be written to.
+    a path that cannot be written to, and for what cannot be encoded, such as frames of more than MAX_SIDE px a side.
     """
 
     def __init__(
@@ -111,6 +112,15 @@ class VideoWriter:
             self._sound = self._container.add_stream("aac", rate=self.sample_rate)
             self._sound.layout = CHANNEL_LAYOUTS[channels - 1]
             self._sound.bit_rate = AUDIO_BITS_PER_CHANNEL * channels
+        try:
+            self._container.start_encoding()
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):  # of the disk
+                raise
+            raise UserError(
+                f"{self.path}: frames of {width}x{height} px cannot be encoded ({error.strerror}): give smaller ones, "
+                f"of at most {MAX_SIDE} px a side"
+            ) from None
 
     def _write_audio(self, until: Fraction | None) -> None:
         """Appends the sound up to this many seconds, in whole frames of the codec; None = all that is left."""
