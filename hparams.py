@@ -144,7 +144,7 @@ class HParams:
     eval_windows: int = 500  # windows of the val list per evaluation, the same ones each time [ours]
 
     # --- inference.py -----------------------------------------------------------------------------------------------
-    wav2lip_batch_size: int = 128  # frames through the generator at once; lower it when out of memory [code]
+    wav2lip_batch_size: int = 128  # faces of 96 px drawn at once; fewer larger ones, or when out of memory [code]
     blend: float = 0.1  # share of a box over which the drawn face fades in at its edges; 0 = pasted [ours; code: 0]
     smooth_frames: int = 5  # frames a box is averaged over against jitter; --nosmooth = 1 [code]
 

@@ -133,9 +133,7 @@ def parse_args(argv):
     machine.add_argument(
         "--face_det_batch_size", metavar="N", type=int, help="the hparam; lower it when a detector is out of memory"
     )
-    machine.add_argument(
-        "--wav2lip_batch_size", metavar="N", type=int, help="the hparam; lower it when the generator is out of memory"
-    )
+    machine.add_argument("--wav2lip_batch_size", metavar="N", type=int, help="the hparam; halved while memory is short")
     hparams.add_flags(parser)
     return parser.parse_args(argv)
 

@@ -59,6 +59,7 @@ class LipSyncer:
         self.hp = hp or HParams()
         self.device = usable_device(device)
         self.generator = load_generator(checkpoint_path, self.device)
+        self.faces_at_once = faces_at_once(self.hp.wav2lip_batch_size, self.generator.img_size)
         self._still = None  # the reference face of the video under way, where the generator takes a still
         # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
@@ -121,7 +122,7 @@ class LipSyncer:
             # second pass: the same frames, each with its stretch of speech
             mels = mel_slices(speech, frames, source.fps, self.trained_with)
             rows = zip(mels, source.endless(), cycle(boxes), strict=False)
-            batch_size = frames_at_once(self.hp.wav2lip_batch_size, source.first)
+            batch_size = frames_at_once(self.faces_at_once, source.first)
             with tqdm(total=frames, desc="generating", unit="frame") as bar:
                 while batch := list(islice(rows, batch_size)):
                     for frame in self.speak(*zip(*batch, strict=True)):
@@ -175,20 +176,38 @@ class LipSyncer:
             self._still = faces[:, :, :1]
         return self._still.expand_as(faces)
 
-    @torch.inference_mode()
     def generate(self, mels: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """mels float32 (T, 80, 16), faces uint8 (T, img_size, img_size, 3) BGR -> those faces saying it, same shape."""
+        """mels float32 (T, 80, 16), faces uint8 (T, img_size, img_size, 3) BGR -> those faces saying it, same shape.
+
+        Where the device has no memory for so many at once, half as many are tried, from then on. UserError when it has
+        none for a single one.
+        """
+        spoken = np.empty_like(faces)
+        done = 0
+        while done < len(faces):
+            part = slice(done, done + self.faces_at_once)
+            try:
+                spoken[part] = self._generate(mels[part], faces[part])
+                done += self.faces_at_once
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                tried = len(faces[part])
+                if tried == 1:
+                    raise UserError(
+                        f"{self.device} has no memory for a single face of {faces.shape[1]} px: end what else takes "
+                        "it, or choose another --device"
+                    ) from None
+                self.faces_at_once = tried // 2
+        return spoken
+
+    @torch.inference_mode()
+    def _generate(self, mels: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """`generate`, all at once."""
         mels = torch.from_numpy(mels).to(self.device)[None, :, None]  # (1, T, 1, 80, 16)
         faces = to_float(torch.from_numpy(faces).to(self.device)[None])  # (1, 3, T, H, W)
-        try:
-            reference = self._reference(faces)
-            spoken = self.generator(mels, generator_faces(faces, reference, self.trained_with.mask_top))[
-                0
-            ]  # (3, T, H, W)
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"{self.device} has no memory for {mels.shape[1]} faces at once: lower --wav2lip_batch_size"
-            ) from None
+        masked_and_reference = generator_faces(faces, self._reference(faces), self.trained_with.mask_top)
+        spoken = self.generator(mels, masked_and_reference)[0]  # (3, T, H, W)
         return (spoken * 255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
@@ -233,6 +252,17 @@ def padded(boxes: np.ndarray, pads: tuple[int, int, int, int], height: int, widt
 def is_missing(boxes: np.ndarray) -> np.ndarray:
     """bool (N,): which of the boxes (N, 4) say that there is no face."""
     return np.isnan(boxes).any(axis=1)
+
+
+def faces_at_once(wanted: int, img_size: int) -> int:
+    """As many faces of `img_size` px as take the memory of `wanted` ones of 96 px; at least one."""
+    return max(1, wanted * 96**2 // img_size**2)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU has no memory left, or the CPU, for which torch has no error of its own."""
+    said = ("DefaultCPUAllocator", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def frames_at_once(wanted: int, frame: np.ndarray) -> int:

@@ -27,7 +27,7 @@ from models import Generator, export_official
 from models.inputs import lower_half
 from synthesis import FaceSource, lip_syncer
 from synthesis.face_source import edited
-from synthesis.lip_syncer import BATCH_BYTES, frames_at_once
+from synthesis.lip_syncer import BATCH_BYTES, faces_at_once, frames_at_once
 from video import VideoWriter, audio_rate, probe, read_audio, read_frames
 
 DLIB = HParams(face_detector="dlib")
@@ -451,6 +451,55 @@ def test_large_frames_go_in_smaller_batches():
     ultra_hd = np.empty((2160, 3840, 3), np.uint8)
     assert 1 < frames_at_once(128, ultra_hd) == BATCH_BYTES // ultra_hd.nbytes
     assert frames_at_once(128, np.empty((16000, 16000, 3), np.uint8)) == 1
+
+
+def test_large_faces_go_in_smaller_batches():
+    assert [faces_at_once(128, size) for size in (96, 192, 288, 384)] == [128, 32, 14, 8]
+    assert faces_at_once(4, 384) == 1
+
+
+class ShortOfMemory(Repeats):
+    """Gives back the faces, if they are not too many at once."""
+
+    def __init__(self, most, error):
+        super().__init__(slice(3, 6))
+        self.most, self.error, self.asked = most, error, []
+
+    def forward(self, mel, faces):
+        self.asked.append(faces.shape[2])
+        if faces.shape[2] > self.most:
+            raise self.error
+        return super().forward(mel, faces)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_out_of_memory_half_as_many_faces_are_drawn_at_once_from_then_on(checkpoint, error):
+    syncer = LipSyncer(checkpoint, HParams(wav2lip_batch_size=20), "cpu")
+    syncer.generator = ShortOfMemory(3, error)
+    faces = np.random.default_rng(0).integers(0, 256, (20, 96, 96, 3), np.uint8)
+    mels = np.zeros((20, 80, 16), np.float32)
+    assert (syncer.generate(mels, faces) == faces).all()
+    assert syncer.generator.asked == [20, 10, 5] + [2] * 10
+    assert (syncer.generate(mels[:3], faces[:3]) == faces[:3]).all()
+    assert syncer.generator.asked[-2:] == [2, 1]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_without_memory_for_one_face_the_message_says_so(checkpoint, inputs, error):
+    syncer = LipSyncer(checkpoint, HParams(), "cpu")
+    syncer.generator = ShortOfMemory(0, error)
+    with pytest.raises(UserError, match="cpu has no memory for a single face of 96 px: .*--device") as refusal:
+        syncer.sync(**inputs, box=SMALL_BOX)
+    assert "\n" not in str(refusal.value)
+    syncer.generator.error = RuntimeError("an illegal memory access")
+    with pytest.raises(RuntimeError, match="illegal"):
+        syncer.sync(**inputs, box=SMALL_BOX)
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(checkpoint, folder):
