@@ -2,8 +2,11 @@
 
 import errno
 import io
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -14,19 +17,28 @@ class OutOfMemory(UserError):
     """A device has no memory for what was asked of it: no file is to blame."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `kill`, `timeout` and SLURM send it: whatever cleans up on Ctrl-C does so too."""
+
+
 def run_script(main) -> None:
-    """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake, 130 on Ctrl-C; 1 on a bug, traced."""
+    """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake; 1 on a bug, traced.
+
+    On Ctrl-C 130 and on SIGTERM 143, once all is cleaned up; training, which takes both for a request, ends on 130.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name it cannot show is no reason to lose work
     try:
-        sys.exit(main())
+        with sigterm_like_ctrl_c():
+            code = main()
+        sys.exit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
     except OSError as error:
         # A full disk or a folder without permission is the machine's state, not a bug worth a traceback.
         remedy = "; free some space, what was finished is kept" if error.errno == errno.ENOSPC else ""
@@ -37,3 +49,22 @@ def run_script(main) -> None:
         # Left to Python, the traceback would keep a DataLoader and its workers alive, and exit would wait for them.
         traceback.print_exc()
         sys.exit(1)
+
+
+@contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """In the block SIGTERM raises `Terminated`, once: launchers send it again, which must not cut a clean-up short."""
+
+    def stop(number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, as in a notebook's background job: no signals to handle
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

@@ -245,7 +245,6 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
     pool = ProcessPool(workers, initializer=start_worker, initargs=(hp, devices, counter), context=context)
     pool.active  # noqa: B018 (starts the workers)
     signal.signal(signal.SIGINT, before)
-    before = signal.signal(signal.SIGTERM, stop)
     results = Counter()
     try:
         waiting = iter(todo)
@@ -272,20 +271,16 @@ def run_all(todo, names, data_root, store_root, devices, hp, rows) -> None:
                     bar.set_postfix(results, refresh=False)
                     bar.update()
     finally:
-        # Nothing is left to do here, or nothing more is wanted. A worker that is still importing would complain about
-        # the pool's vanished locks, so all go before the pool does; what they write is whole or not there.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send it more than once
+        # Nothing is left to do here, or nothing more is wanted. Workers that outlive this process would go on writing
+        # into a store that is free, and one that is still importing would complain about the pool's vanished locks, so
+        # all go before the pool does; what they write is whole or not there.
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers send it more than once
         pool.stop()
         for worker in set(multiprocessing.active_children()) - not_ours:
             worker.kill()
         pool.join()
         writer.close()
         signal.signal(signal.SIGTERM, before)
-
-
-def stop(number, frame) -> None:
-    """On SIGTERM, as on Ctrl-C: workers that outlive this process would go on writing into a store that is free."""
-    raise KeyboardInterrupt
 
 
 def schedule(pool: ProcessPool, job: tuple, timeout_s: float):

@@ -2,8 +2,10 @@
 
 import errno
 import importlib
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,51 @@ def test_a_users_mistake_is_one_line_and_exit_code_1(capsys):
 def test_ctrl_c_is_exit_code_130(capsys):
     code, said = ending(KeyboardInterrupt(), capsys)
     assert code == 130
-    assert "stopped by Ctrl-C" in said
+    assert said == "\nstopped; what was finished is kept\n"
+
+
+def test_sigterm_is_exit_code_143_after_a_clean_up_that_a_second_one_does_not_cut_short(tmp_path):
+    program = """
+import os, signal, sys, time
+from video import VideoWriter
+from errors import run_script
+import numpy as np
+
+def main():
+    try:
+        with VideoWriter(sys.argv[1], 25) as writer:
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("cleaned up")
+
+run_script(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.mp4")], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (143, "\nstopped; what was finished is kept\n")
+    assert done.stdout == "cleaned up\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_script_leaves_the_signals_as_they_were_and_runs_in_any_thread():
+    before = signal.getsignal(signal.SIGTERM)
+    codes = []
+
+    def run():
+        with pytest.raises(SystemExit) as end:
+            run_script(lambda: signal.getsignal(signal.SIGTERM) is before)
+        codes.append(end.value.code)
+
+    run()
+    assert codes == [False] and signal.getsignal(signal.SIGTERM) is before
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert codes == [False, True]
 
 
 def test_a_full_disk_names_the_file_and_the_remedy(capsys):

@@ -422,9 +422,11 @@ def test_a_store_that_cannot_be_written_is_refused_before_the_work(data_root, tm
 
 
 @pytest.mark.parametrize(
-    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl_c", "sigterm"]
+    ("send", "number", "code"),
+    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)],
+    ids=["ctrl_c", "sigterm"],
 )
-def test_a_stop_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_path, send, number):
+def test_a_stop_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_path, send, number, code):
     command = [sys.executable, "preprocess.py", "--data_root", str(data_root), "--ngpu", "0"]
     command += ["--preprocessed_root", str(tmp_path), "--filelists", str(tmp_path / "lists"), "--hparams", HPARAMS]
     log = tmp_path / "log"
@@ -443,7 +445,7 @@ def test_a_stop_keeps_what_is_finished_and_the_next_run_goes_on(data_root, tmp_p
         while not (manifest_path.exists() and manifest_path.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         send(process.pid, number)  # Ctrl-C as a terminal does, to parent and workers; SIGTERM to the parent alone
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=60) == code
     assert "Traceback" not in log.read_text()
     done = [json.loads(line) for line in manifest_path.read_text().splitlines()]
     assert 0 < len(done) < 17
