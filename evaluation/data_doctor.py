@@ -76,8 +76,9 @@ def check_data(
 def describe_lags(lags: Lags) -> str:
     if not len(lags.clips):
         return "offsets: no clip is fit to measure them"
+    on_the_whole = "no lag in common" if lags.no_common_lag else f"sound {in_words(lags.corpus_lag)} on the whole"
     return (
-        f"offsets: sound {in_words(lags.corpus_lag)} on the whole; {len(lags.clips)} clips measured, {len(lags.clear)} "
+        f"offsets: {on_the_whole}; {len(lags.clips)} clips measured, {len(lags.clear)} "
         f"with a clear answer of their own ({lags.gauge.how})"
     )
 
@@ -252,7 +253,7 @@ def offsets(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             f"offset: {len(off)} of {len(lags.clear)} clips with a clear answer have one, {examples(off)}",
             "Correct them with --correct_offsets and an expert, move their sound, or leave them out",
-            is_note=len(off) <= lags.gauge.believable_share * len(lags.clear),
+            is_note=lags.clips_off_may_be_error,
         )
 
 
