@@ -124,7 +124,7 @@ def measured_expert(out: Path, expert_path: Path, hp: HParams) -> ExpertReport:
     sampling = EvaluationSampling(corpus, hp.syncnet_eval_windows, hp.syncnet_eval_min_gap)
     dataset = ExpertDataset(corpus, hp.img_size)
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size)
-    return measure_expert(load_expert(expert_path), batches(), hp.syncnet_eval_min_gap, hp.seed)
+    return measure_expert(load_expert(expert_path), batches(), hp.syncnet_eval_min_gap)
 
 
 def generator_l1(out: Path, generator_path: Path, hp: HParams) -> dict[str, tuple[float, float]]:

@@ -105,6 +105,7 @@ class HParams:
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
+    syncnet_voice: float = 0.0  # largest change of a voice's frequencies, as a share; 0 = off, 0.15 to try [ours]
     syncnet_augment_growth: float = 0.5  # share of training in which these grow, flip and fine-tuning apart [ours]
     syncnet_patience: int = 400_000  # samples without learning, or a quarter of all, until training says so [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
@@ -253,6 +254,7 @@ RANGES = {
     "syncnet_augment_growth": (0, 1),
     "syncnet_first_gap": (0, INF),
     "syncnet_speech_gain": (0, 4),
+    "syncnet_voice": (0, 0.5),
     "syncnet_flip": (0, 1),
     "syncnet_shift_px": (0, 16),
     "syncnet_turn": (0, 45),

@@ -23,7 +23,7 @@ from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import UserError, run_script
 from evaluation.data_doctor import check_data
 from evaluation.expert_report import measure_expert
-from evaluation.judges import refuse_other_sound
+from evaluation.judges import other_sound, refuse_other_sound
 from evaluation.offsets import correct_offsets
 from hparams import HParams
 from models import load_expert, read_checkpoint, usable_device
@@ -64,6 +64,8 @@ def main(argv=None):
         eval_settings=hparams.some(hp, "syncnet_mel_cut syncnet_eval_min_gap"),
     )
     first_step = script.restore(args, recipe, hp, data, load_expert)
+    if args.checkpoint_path and (changed := other_sound(args.checkpoint_path, hp)):
+        print(f"warning: {args.checkpoint_path}: its expert was trained with {changed}, and has to learn that anew")
 
     evaluation = script.run(
         args,
@@ -131,7 +133,7 @@ def evaluate(args, hp: HParams) -> None:
     batches = evaluation_batches(dataset, sampling, len(sampling), hp.syncnet_batch_size, hp.num_workers)
     with in_one_line():
         batches = tqdm(whole(batches()), desc="evaluating", total=-(-len(sampling) // hp.syncnet_batch_size))
-        report = measure_expert(expert, batches, hp.syncnet_eval_min_gap, hp.seed)
+        report = measure_expert(expert, batches, hp.syncnet_eval_min_gap)
     print(f"{path} on the {args.split} list:\n{report.table()}\n{report.name_wrong_offsets(corpus.names)}")
 
 

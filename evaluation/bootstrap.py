@@ -17,7 +17,7 @@ def mean_over_clips(values: np.ndarray) -> np.ndarray:
     return _weighted_means(values, np.ones((1, len(values))))[0]
 
 
-def confidence_interval(values: np.ndarray, seed: int, of_mean=lambda mean: mean) -> tuple[np.ndarray, np.ndarray]:
+def confidence_interval(values: np.ndarray, of_mean=lambda mean: mean, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) of of_mean(mean over clips of values (C, …)), NaN where fewer than two clips have a value.
 
     The percentile interval of Efron 1979. The same seed draws the same clips, whatever is measured on them.

@@ -102,7 +102,7 @@ class ExpertReport:
 
 
 def measure_expert(
-    expert: torch.nn.Module, batches: Iterable[dict], min_gap: int, seed: int, everyones: Callable[[list], list] = list
+    expert: torch.nn.Module, batches: Iterable[dict], min_gap: int, everyones: Callable[[list], list] = list
 ) -> ExpertReport:
     """What `expert`, in eval mode, makes of batches of an ExpertDataset, all in sync, on the expert's device.
 
@@ -110,13 +110,13 @@ def measure_expert(
     everyones: of several processes that have batches of their own each, makes a list of all items of their lists.
     """
     clips = embed_clips(expert, batches, everyones)
-    by_clip = metrics.values_by_clip(clips, min_gap, seed)
+    by_clip = metrics.values_by_clip(clips, min_gap)
     curves, gaps = by_clip.pop("curve"), by_clip.pop("calibration_gap")
 
-    measured = {name: _measured(values, seed) for name, values in by_clip.items()}
-    measured["calibration_error"] = _measured(gaps, seed, metrics.calibration_error)
-    curve = (mean_over_clips(curves), *confidence_interval(curves, seed))
-    counts = metrics.pair_counts(clips, min_gap, seed)
+    measured = {name: _measured(values) for name, values in by_clip.items()}
+    measured["calibration_error"] = _measured(gaps, metrics.calibration_error)
+    curve = (mean_over_clips(curves), *confidence_interval(curves))
+    counts = metrics.pair_counts(clips, min_gap)
     return ExpertReport(measured, *curve, counts, min_gap, _wrong_offsets(curves, **by_clip))
 
 
@@ -190,7 +190,7 @@ def _wrong_offsets(
     return found
 
 
-def _measured(values: np.ndarray, seed: int, of_mean=lambda mean: mean) -> Measured:
-    low, high = confidence_interval(values, seed, of_mean)
+def _measured(values: np.ndarray, of_mean=lambda mean: mean) -> Measured:
+    low, high = confidence_interval(values, of_mean)
     clips = int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum())
     return Measured(float(of_mean(mean_over_clips(values))), float(low), float(high), clips)

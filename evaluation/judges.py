@@ -152,10 +152,14 @@ def load_expert_judge(path: str | Path, device: torch.device | str = "cpu") -> E
     return ExpertJudge(load_expert(path, device), trained_with(path), device)
 
 
-def refuse_other_sound(path: str | Path, hp: HParams) -> None:
-    """UserError where the expert in `path` was trained on another mel than it would now hear."""
+def other_sound(path: str | Path, hp: HParams) -> str:
+    """What hparams of the mel that the expert in `path` was trained on differ from those it would now hear, if any."""
     names = " ".join((*HEARD, "syncnet_mel_step_size"))
     learnt, asked = some(trained_with(path), names), some(hp, names)
-    changed = [f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name]]
-    if changed:
-        raise UserError(f"{path}: its expert was trained with {', '.join(changed)}: set the same, or train it anew")
+    return ", ".join(f"{name}={learnt[name]} (here {asked[name]})" for name in learnt if learnt[name] != asked[name])
+
+
+def refuse_other_sound(path: str | Path, hp: HParams) -> None:
+    """UserError where the expert in `path` was trained on another mel than it would now hear."""
+    if changed := other_sound(path, hp):
+        raise UserError(f"{path}: its expert was trained with {changed}: set the same, or train it anew")

@@ -168,7 +168,7 @@ class Lags:
         """Whether the mean curve peaks beyond the tolerance, whichever of the clips are drawn (see bootstrap.py)."""
         if len(self.clips) < FEWEST_CLIPS or self.no_common_lag:
             return False
-        low, high = confidence_interval(self.curves, seed=0, of_mean=lambda mean: LAGS[mean.argmax(axis=-1)])
+        low, high = confidence_interval(self.curves, of_mean=lambda mean: LAGS[mean.argmax(axis=-1)])
         return bool(low > self.gauge.corpus_tolerance or high < -self.gauge.corpus_tolerance)
 
     @cached_property

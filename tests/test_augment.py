@@ -1,9 +1,13 @@
 """training/augment.py promises: windows change as a whole, within the stated limits, and the same way for one seed."""
 
+import librosa
+import numpy as np
 import pytest
 import torch
 
-from training.augment import augment, augment_speech, rows_out_of_reach, shift, stretch_down, turn_and_zoom
+from audio import melspectrogram
+from hparams import HParams
+from training.augment import augment, augment_speech, rows_out_of_reach, shift, stretch_down, turn_and_zoom, warp_voice
 
 FACES = torch.rand(4, 3, 5, 12, 16)
 
@@ -93,6 +97,30 @@ def test_speech_changes_its_level_and_tilt_and_nothing_else():
     halves = [augment_speech(mel[i * 3 :][:3], torch.Generator().manual_seed(3), 0.5, 99, (i, 2)) for i in (0, 1)]
     assert torch.allclose(torch.cat(halves), mel + change, atol=1e-6)
     assert augment_speech(4 * mel, torch.Generator().manual_seed(3), 0.5, 4).abs().max() == 4  # as every mel is clipped
+
+
+def test_a_voice_warps_as_if_all_its_frequencies_were_higher_or_lower():
+    hp, tones_hz = HParams(), np.array([400, 2500])
+    wav = np.sin(2 * np.pi * tones_hz[:, None] * np.arange(16000) / 16000).sum(0) / 4
+    mel = torch.from_numpy(melspectrogram(wav, hp))[:, 20:36].expand(64, 3, 80, 16)
+    bands_hz = librosa.mel_frequencies(82, fmin=hp.fmin, fmax=hp.fmax)[1:-1]
+
+    def peaks(mel: torch.Tensor) -> torch.Tensor:
+        """(B, 2): the frequency in Hz of the loudest band below 1 kHz and above."""
+        low = int((bands_hz < 1000).sum())
+        loudest = torch.stack([mel[..., :low, 8].argmax(-1), low + mel[..., low:, 8].argmax(-1)], dim=-1)
+        assert torch.equal(loudest, loudest[:, :1].expand_as(loudest))  # all windows of a row alike
+        return torch.from_numpy(bands_hz)[loudest[:, 0]]
+
+    warped = warp_voice(mel, torch.Generator().manual_seed(3), 0.2, (hp.fmin, hp.fmax))
+    low, high = (peaks(warped) / torch.from_numpy(tones_hz)).T
+    assert torch.allclose(low, high, atol=0.08)  # bands are 7% apart at 400 Hz, 4% at 2.5 kHz
+    assert 0.75 < high.min() < 0.85 and 1.15 < high.max() < 1.25
+    assert torch.equal(warped[..., :1].expand_as(warped).argmax(-2), warped.argmax(-2))  # time is as it was
+    halves = [warp_voice(mel[:32], torch.Generator().manual_seed(3), 0.2, (hp.fmin, hp.fmax), (i, 2)) for i in (0, 1)]
+    assert torch.allclose(torch.cat(halves), warped)
+    speech = torch.randn(4, 80, 16)
+    assert torch.allclose(warp_voice(speech, torch.Generator(), 0, (hp.fmin, hp.fmax)), speech, atol=1e-5)
 
 
 def test_faces_are_stretched_downwards_all_frames_alike():

@@ -33,10 +33,11 @@ from evaluation.expert_report import (
     embed_clips,
     measure_expert,
 )
-from hparams import HParams
+from hparams import HParams, resolve
 from models import SyncNetExpert
 from training.data import evaluation_batches
 from training.losses import expert_bce
+from training.recipes.expert import ExpertRecipe
 
 HP = HParams()
 MIN_GAP = 2
@@ -70,7 +71,7 @@ def perfect_clips(count, windows=24, early=0) -> list[EmbeddedClip]:
 
 
 def mean_values(clips, min_gap=MIN_GAP) -> dict:
-    return {name: mean_over_clips(values) for name, values in values_by_clip(clips, min_gap, seed=0).items()}
+    return {name: mean_over_clips(values) for name, values in values_by_clip(clips, min_gap).items()}
 
 
 def all_pairs(clips, min_gap=MIN_GAP):
@@ -120,7 +121,7 @@ def test_the_metrics_of_three_windows_by_hand():
     assert np.isnan(values["other_clips_accuracy"])
     assert values["curve"][13:18] == pytest.approx([0.28, 0, 2.56 / 3, 0, 0.8])  # offset +2: face 2 with speech 0
     assert np.isnan(np.delete(values["curve"], range(13, 18))).all()
-    assert pair_counts([clip], MIN_GAP, 0) == {
+    assert pair_counts([clip], MIN_GAP) == {
         "clips": 1,
         "windows": 3,
         "off_sync_pairs": 2,
@@ -128,7 +129,7 @@ def test_the_metrics_of_three_windows_by_hand():
         "other_clips_pairs": 0,
         "moved_windows": 1,
     }
-    counts = pair_counts([clip, clip], MIN_GAP, 0)
+    counts = pair_counts([clip, clip], MIN_GAP)
     assert counts["other_clips_pairs"] == 2 * 3 * 3
 
 
@@ -211,7 +212,7 @@ def test_a_shifted_sound_shows_its_offset_with_the_sign_of_lse(early):
 
 def test_clips_too_short_for_every_offset_have_none_and_are_not_counted():
     clips = perfect_clips(1, windows=19) + perfect_clips(1, windows=20)
-    assert values_by_clip(clips, MIN_GAP, 0)["offset_accuracy"].tolist() == pytest.approx([np.nan, 1], nan_ok=True)
+    assert values_by_clip(clips, MIN_GAP)["offset_accuracy"].tolist() == pytest.approx([np.nan, 1], nan_ok=True)
 
 
 def test_a_flat_curve_is_neither_right_nor_confident():
@@ -238,7 +239,7 @@ def test_the_interval_of_the_auc_is_that_of_computing_it_anew_for_each_resample(
     clips = random_clips(rng, 30)
     shared = [0.2 * rng.uniform(size=(24, 16)) * rng.uniform() for _ in clips]
     clips = [clip_of(unit(c.face + s), unit(c.speech + s)) for c, s in zip(clips, shared, strict=True)]
-    low, high = confidence_interval(values_by_clip(clips, MIN_GAP, 0)["auc"], seed=0)
+    low, high = confidence_interval(values_by_clip(clips, MIN_GAP)["auc"])
     anew = [mean_values([clips[i] for i in rng.integers(0, 30, 30)])["auc"] for _ in range(200)]
     assert [low, high] == pytest.approx(np.quantile(anew, [0.025, 0.975]), abs=0.01)
 
@@ -270,7 +271,7 @@ def batches_of(store, batch_size, per_clip=24):
 
 
 def test_the_report_is_the_same_for_any_batch_size(store, expert):
-    small, large = (measure_expert(expert, batches_of(store, size)(), MIN_GAP, seed=0) for size in (7, 64))
+    small, large = (measure_expert(expert, batches_of(store, size)(), MIN_GAP) for size in (7, 64))
     for name, measured in small.metrics.items():
         # Convolutions over other batches round otherwise.
         assert dataclasses.astuple(measured) == pytest.approx(
@@ -280,6 +281,15 @@ def test_the_report_is_the_same_for_any_batch_size(store, expert):
     off_sync_pairs = {"off_sync_pairs": 8 * (24 * 24 - 70), "far_pairs": 8 * 19 * 20}
     others = {"other_clips_pairs": 8 * 24 * 24 * min(OTHER_CLIPS, 7), "moved_windows": 8 * 24 // MOVED_EVERY}
     assert small.counts == large.counts == {"clips": 8, "windows": 8 * 24} | off_sync_pairs | others
+
+
+def test_experts_of_other_seeds_hear_the_same_other_clips(store, expert):
+    def measured(seed: int) -> dict[str, float]:
+        recipe = ExpertRecipe(resolve(overrides=f"width=0.0625,seed={seed}"), torch.device("cpu"))
+        recipe.networks["expert"].load_state_dict(expert.state_dict())
+        return recipe.evaluate(batches_of(store, 64)()).details
+
+    assert measured(1) == pytest.approx(measured(2), nan_ok=True)
 
 
 def test_windows_come_together_by_clip_whatever_their_order(store, expert):
@@ -312,7 +322,7 @@ def test_displaced_crops_are_shifted_copies_with_repeated_edges():
 
 
 def test_an_untrained_expert_is_reported_as_knowing_nothing(store, expert):
-    report = measure_expert(expert, batches_of(store, 64)(), MIN_GAP, seed=0)
+    report = measure_expert(expert, batches_of(store, 64)(), MIN_GAP)
     low, high = report.metrics["accuracy"].low, report.metrics["accuracy"].high
     assert low <= 0.5 <= high or report.metrics["accuracy"].value == pytest.approx(0.5, abs=0.05)
     lines = report.table().splitlines()
@@ -335,7 +345,7 @@ def test_clips_whose_curve_peaks_elsewhere_are_named():
     rng = np.random.default_rng(0)
     faces = unit(rng.uniform(0, 1, (40, 16)) ** 4)
     clips = [clip_of(faces, np.roll(faces, late, axis=0)) for late in (0, 4, 1, -3)]
-    by_clip = values_by_clip(clips, MIN_GAP, seed=0)
+    by_clip = values_by_clip(clips, MIN_GAP)
     wrong = _wrong_offsets(by_clip.pop("curve"), **by_clip)
     assert wrong == {1: (-4, True), 3: (3, True)}  # +: the sound comes too early
     report = ExpertReport({}, *np.zeros((3, 31)), {}, MIN_GAP, wrong | {2: (9, False)})
@@ -349,7 +359,7 @@ def test_clips_whose_curve_peaks_elsewhere_are_named():
 
 def test_one_clip_has_values_but_no_intervals(store, expert):
     batch = next(batches_of(store, 24)())
-    report = measure_expert(expert, [batch], MIN_GAP, seed=0)
+    report = measure_expert(expert, [batch], MIN_GAP)
     assert np.isfinite(report.metrics["bce"].value)
     assert np.isnan(report.metrics["bce"].low)
     assert report.table().count("n/a") >= len(ROWS)

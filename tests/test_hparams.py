@@ -46,7 +46,9 @@ def test_faithful_is_the_papers_recipe_whatever_the_defaults():
         "mask_top": 0.5,
     }
     extras = "syncnet_flip syncnet_shift_px syncnet_turn syncnet_zoom syncnet_colour syncnet_blur syncnet_speech_gain "
-    extras += "syncnet_weight_decay syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing "
+    extras += (
+        "syncnet_voice syncnet_weight_decay syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing "
+    )
     extras += "chin_jitter perceptual_wt warmup_steps"
     hp = dataclasses.asdict(resolve("faithful"))
     assert {name: hp[name] for name in papers} == papers

@@ -389,6 +389,18 @@ def test_fine_tuning_starts_at_step_0_in_a_folder_of_its_own(store, expert, tmp_
     assert (tmp_path / "best.pth").exists()
 
 
+def test_fine_tuning_an_expert_of_another_sound_is_said(store, expert, tmp_path, capsys):
+    train_expert(store, tmp_path / "same", 1, "--checkpoint_path", str(expert / "best.pth"))
+    assert "warning" not in capsys.readouterr().out
+    other = torch.load(expert / "best.pth", weights_only=True)
+    other["hparams"] |= {"fps": 30}
+    torch.save(other, tmp_path / "other.pth")
+    train_expert(store, tmp_path / "run", 1, "--checkpoint_path", str(tmp_path / "other.pth"))
+    assert (
+        "other.pth: its expert was trained with fps=30 (here 25), and has to learn that anew" in capsys.readouterr().out
+    )
+
+
 def test_fine_tuning_eases_nothing_in_also_when_resumed(store, expert, tmp_path, monkeypatch):
     amounts = []
     monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[1]) or faces)
@@ -506,12 +518,13 @@ def test_negatives_come_nearer_over_half_of_training():
 
 
 def test_augmentation_grows_over_a_share_of_training(monkeypatch):
-    amounts, turns, gains = [], [], []
+    amounts, turns, gains, voices = [], [], [], []
     monkeypatch.setattr(expert_recipe, "augment", lambda faces, rng, *drawn: amounts.append(drawn[:4]) or faces)
     monkeypatch.setattr(expert_recipe, "turn_and_zoom", lambda mouths, rng, *drawn: turns.append(drawn) or mouths)
     settings = f"{EXPERT},syncnet_nsteps=40,syncnet_flip=0.5,syncnet_shift_px=3,syncnet_colour=0.2,syncnet_blur=0.4"
-    settings += ",syncnet_turn=8,syncnet_zoom=0.1,syncnet_speech_gain=0.6"
+    settings += ",syncnet_turn=8,syncnet_zoom=0.1,syncnet_speech_gain=0.6,syncnet_voice=0.2"
     monkeypatch.setattr(expert_recipe, "augment_speech", lambda mel, rng, gain, *_: gains.append(gain) or mel)
+    monkeypatch.setattr(expert_recipe, "warp_voice", lambda mel, rng, *drawn: voices.append(drawn) or mel)
     batch = random_batch()["target"], torch.randn(2, 1, 80, 16)
     for growth, steps in ((0.5, (0, 10, 20, 39)), (0, (0,))):
         recipe = MultiwayExpertRecipe(resolve(overrides=f"{settings},syncnet_augment_growth={growth}"), CPU)
@@ -521,6 +534,7 @@ def test_augmentation_grows_over_a_share_of_training(monkeypatch):
     assert amounts == [(0.5, 0, 0.0, 0.0), (0.5, 2, 0.1, 0.2), whole, whole, whole]
     assert turns == [(0, 0, (0, 1)), (4, 0.05, (0, 1)), *[(8, 0.1, (0, 1))] * 3]
     assert gains == [0, 0.3, 0.6, 0.6, 0.6]
+    assert voices == [(amount, (55, 7600), (0, 1)) for amount in (0, 0.1, 0.2, 0.2, 0.2)]
 
 
 def test_weight_decay_shrinks_weights_beside_adam():
@@ -788,7 +802,7 @@ class Line:
         self.steps = state["steps"]
 
 
-def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1.0, samples=0):
+def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1.0, samples=0, watch=None):
     monitor = Monitor(folder / "tensorboard", 0)
     endless = iter(lambda: {"x": torch.ones(4, 1)}, None)
     try:
@@ -804,6 +818,7 @@ def run_line(recipe, folder, steps, batches=None, keep=2, rate_at=lambda step: 1
             CPU,
             rate_at,
             on_nonfinite=lambda step, batch: {},
+            watch=watch,
         )
     finally:
         monitor.close()
@@ -815,6 +830,13 @@ def test_the_loop_reaches_its_last_step_evaluates_and_keeps_the_newest_checkpoin
     assert sorted(checkpoint.found_in(tmp_path)) == [18, 20]
     assert (tmp_path / "best.pth").exists()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_watch_hears_of_the_steps_and_of_the_last_evaluation(tmp_path):
+    heard = {}
+    run_line(Line(), tmp_path, 7, watch=lambda step, means: heard.update({step: means}))
+    assert list(heard) == [1, 2, 3, 4, 5, 6, 7] and all("loss/mse" in means for means in heard.values())
+    assert heard[5]["val/mse"] == heard[1]["val/mse"] > heard[6]["val/mse"] == heard[7]["val/mse"]
 
 
 def test_a_loss_that_is_switched_on_between_two_points_is_averaged_over_its_own_steps(tmp_path):

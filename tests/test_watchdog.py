@@ -63,6 +63,20 @@ def test_a_loss_that_is_no_number_is_not_taken_for_chance():
     assert warned_at(lambda step: float("nan"), 400) == []
 
 
+def test_a_run_that_learns_its_own_clips_only_is_told():
+    def told(step: int, low: float, first_step: int = 0) -> str | None:
+        watchdog = ChanceWatchdog("loss/bce", math.log(2), 100, BATCH, first_step)
+        return watchdog(step, {"loss/bce": 0.5, "val/pair_accuracy": low + 0.03, "val/pair_accuracy_low": low})
+
+    said = told(10, 0.49)
+    assert said.startswith(
+        "step 10: after 100 samples the expert learns its own clips (loss/bce 0.500) but still guesses"
+    )
+    assert "pair accuracy 0.520" in said and "--check_data" in said
+    assert told(10, 0.51) is None and told(9, 0.49) is None and told(35, 0.49, 29) is None
+    assert told(10, float("nan")) is None  # too short a val list to say so
+
+
 def test_the_message_says_what_to_check():
     watchdog = ChanceWatchdog("loss/bce", math.log(2), 100, BATCH, first_step=0)
     said = watchdog(10, {"loss/bce": 0.693})

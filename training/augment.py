@@ -4,6 +4,7 @@ A generator is taught by the expert's gradients: what the expert takes for a mou
 bright line), the generator learns to draw. Shifted, recoloured and blurred windows make such shortcuts worthless.
 """
 
+import librosa
 import torch
 import torch.nn.functional as F
 
@@ -94,6 +95,32 @@ def augment_speech(
     level, tilt = (amount * drawn).to(mel.device).view(-1, 2, *[1] * (mel.dim() - 1)).unbind(dim=1)
     over_bands = torch.linspace(-1, 1, mel.shape[-2], device=mel.device)[:, None]
     return (mel + level + tilt * over_bands).clamp(-reach, reach)
+
+
+def warp_voice(
+    mel: torch.Tensor,
+    rng: torch.Generator,
+    amount: float,
+    band_range: tuple[float, float],
+    piece: tuple[int, int] = (0, 1),
+) -> torch.Tensor:
+    """mel (B, …, 80, 16), each of B as if all frequencies of its voice were higher or lower by up to a share `amount`.
+
+    A shorter or longer vocal tract moves the formants so: other speakers for the same words (vocal tract length
+    perturbation, Jaitly and Hinton 2013). band_range: hp.fmin and hp.fmax, in Hz. rng, piece: as in `augment`.
+    """
+    which, pieces = piece
+    bands, own = mel.shape[-2], slice(which * len(mel), (which + 1) * len(mel))
+    factors = 1 + amount * (2 * torch.rand(len(mel) * pieces, 1, generator=rng)[own].numpy() - 1)
+    low, high = librosa.hz_to_mel(band_range)
+    spacing = (high - low) / (bands + 1)
+    heard_hz = librosa.mel_frequencies(bands + 2, fmin=band_range[0], fmax=band_range[1])[1:-1]
+    # Where on the scale of bands each band's content comes from; beyond the ends, the band at the end.
+    source = ((librosa.hz_to_mel(heard_hz / factors) - low) / spacing - 1).clip(0, bands - 1)
+    source = torch.from_numpy(source).to(mel).view(len(mel), *[1] * (mel.dim() - 3), bands, 1)
+    below = source.floor().clamp_max(bands - 2)
+    lower = below.long().expand(mel.shape)
+    return torch.lerp(mel.gather(-2, lower), mel.gather(-2, lower + 1), source - below)
 
 
 def stretch_down(

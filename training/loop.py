@@ -81,7 +81,8 @@ def train(
 
     rate_at(step): the factor on all learning rates, see schedule.py.
     on_nonfinite(step, batch): values for the curves in place of a step's that could not be taken, or raises.
-    watch(step, means since the last point on the curves): something to tell the person, or None; see watchdog.py.
+    watch(step, means since the last point on the curves, and the last evaluation's values): something to tell the
+    person, or None; see watchdog.py.
     show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. A batch that cannot
@@ -187,7 +188,8 @@ class Upkeep:
         self.monitor.scalars(rates, step)
         means = self.monitor.flush(step)
         bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
-        if self.watch and (said := self.watch(step, means)):
+        found = self.evaluation.values | self.evaluation.details if self.evaluation else {}
+        if self.watch and (said := self.watch(step, means | found)):
             bar.write(said)
 
     def _val_batches(self) -> Iterator[dict]:

@@ -1,4 +1,5 @@
-"""Says so when the expert learns nothing: its loss stays where guessing puts it, for days if nobody looks.
+"""Says so when the expert learns nothing: its loss stays where guessing puts it, for days if nobody looks. Or when it
+learns its own clips by heart and tells the pairs of strangers apart no better than by guessing.
 
 Time goes in periods of `patience` samples. A period whose mean loss was no better than chance is worth a message if it
 is the 1st, 2nd, 4th, 8th … of the run, so that messages become rare. Which period it is follows from the step alone; of
@@ -12,11 +13,15 @@ from training import distributed
 
 LEARNS = 0.01  # nats below chance that count as learning; the mean over a period scatters by far less
 PERIODS = 4  # at least, in a run of known length
+HELD_OUT = "val/pair_accuracy"  # "…_low" is the lower end of its interval over clips
 SHORTEST = 100_000  # samples in which little data is not learnt either, and that is no fault of theirs
 
 
 class ChanceWatchdog:
-    """watchdog(step, means of the steps since the last call) -> what to tell the person, or None."""
+    """watchdog(step, means) -> what to tell the person, or None.
+
+    means: of the steps since the last call, with what the last evaluation of this run said, if there was one.
+    """
 
     def __init__(self, loss: str, chance: float, patience: int, batch_size: int, first_step: int):
         """loss: name of the value to watch; chance: what guessing gives; patience: samples of a period."""
@@ -33,8 +38,15 @@ class ChanceWatchdog:
         mean = sum(self._seen) / len(self._seen) if self._seen else float("-inf")
         self._period, self._seen = period, []
         is_power_of_two = period & (period - 1) == 0
-        if not is_power_of_two or not mean > self.chance - LEARNS:
+        if not is_power_of_two:
             return None
+        if mean > self.chance - LEARNS:
+            return self._guesses(step, mean)
+        if mean > float("-inf") and means.get(f"{HELD_OUT}_low", 1) < 0.5:
+            return self._knows_no_strangers(step, mean, means[HELD_OUT])
+        return None
+
+    def _guesses(self, step: int, mean: float) -> str:
         return (
             f"step {step}: after {step * self.batch_size:,} samples the expert still guesses: {self.loss} {mean:.3f}, "
             f"chance is {self.chance:.3f}\n"
@@ -42,6 +54,15 @@ class ChanceWatchdog:
             "     silence, still faces and wrong frame rates; a constant offset of a few frames is enough\n"
             "  2. if the data is in order: lower syncnet_lr, raise syncnet_batch_size, use syncnet_loss=multiway\n"
             "  3. if it is little, or has few identities: add some, the paper's expert had 29 hours"
+        )
+
+    def _knows_no_strangers(self, step: int, mean: float, pair_accuracy: float) -> str:
+        return (
+            f"step {step}: after {step * self.batch_size:,} samples the expert learns its own clips ({self.loss} "
+            f"{mean:.3f}) but still guesses on the val list: pair accuracy {pair_accuracy:.3f}, which may be 0.5\n"
+            "  1. look at the data with --check_data: is the sound of the val clips theirs, and in time?\n"
+            "  2. syncnet_loss=multiway and the default's augmentation keep it from learning faces by heart\n"
+            "  3. more identities in train.txt help most"
         )
 
 

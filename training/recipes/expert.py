@@ -12,7 +12,7 @@ from hparams import HParams
 from models import SyncNetExpert, p_sync, pair_p_sync
 from models.inputs import expert_faces, time_in_channels, to_float
 from training import distributed
-from training.augment import augment, augment_speech, rows_out_of_reach, turn_and_zoom
+from training.augment import augment, augment_speech, rows_out_of_reach, turn_and_zoom, warp_voice
 from training.images import tile
 from training.learner import Learner
 from training.loop import Evaluation
@@ -46,8 +46,9 @@ class ExpertRecipe(Recipe):
     def evaluate(self, batches) -> Evaluation:
         """What the expert makes of in-sync windows of the val list, several of each clip."""
         expert = self.expert.averaged.network.eval()
-        report = measure_expert(expert, batches, self.hp.syncnet_eval_min_gap, self.hp.seed, distributed.everyones)
+        report = measure_expert(expert, batches, self.hp.syncnet_eval_min_gap, distributed.everyones)
         values = {f"val/{name}": value for name, value in report.values().items()}
+        values["val/pair_accuracy_low"] = report.metrics["pair_accuracy"].low
         headline = {name: values.pop(name) for name in HEADLINE}
         return Evaluation(headline, values, {"val/p_sync_by_offset": report.chart()}, report.table())
 
@@ -114,6 +115,8 @@ class ExpertRecipe(Recipe):
             mouths = turn_and_zoom(mouths, rng, grown * hp.syncnet_turn, grown * hp.syncnet_zoom, piece)
         if hp.syncnet_speech_gain:
             mel = augment_speech(mel, rng, grown * hp.syncnet_speech_gain, hp.max_abs_value, piece)
+        if hp.syncnet_voice:
+            mel = warp_voice(mel, rng, grown * hp.syncnet_voice, (hp.fmin, hp.fmax), piece)
         speech, face = self.expert(mel.transpose(0, 1).flatten(0, 1).unsqueeze(1), mouths)
         return face, speech
 
