@@ -4,9 +4,10 @@
     python -m benchmarks.expert_recipes --data_root data/real --filelists filelists/real --samples 100000 \\
         default "lr 3e-4: syncnet_lr=3e-4" "no flip: syncnet_flip=0"
 
-A recipe is "default", a preset of hparams.py, or "NAME: hparams", changes to the default. With a number after its name,
-as in faithful@60000, it sees as many samples instead of --samples. Without --data_root it makes a toy corpus harder
-than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a fifth of the
+A recipe is "default", a preset of hparams.py, "NAME: hparams", changes to the default, or "PRESET: hparams" or "NAME:
+PRESET: hparams", changes to a preset, as in "faithful at 1e-4: faithful: syncnet_lr=1e-4". With a number after its
+name, as in faithful@60000, it sees as many samples instead of --samples. Without --data_root it makes a toy corpus
+harder than the demo's: noise, head motion, lighting, and as asked lips that move less (--mumbling 1); a fifth of the
 identities is held out.
 Runs that are finished are not repeated, interrupted ones go on: name the same --outdir.
 """
@@ -94,7 +95,12 @@ def main(argv=None):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help='default, PRESET@SAMPLES, "NAME: hparams", …')
+    parser.add_argument(
+        "recipes",
+        metavar="RECIPE",
+        nargs="+",
+        help='default, PRESET@SAMPLES, "NAME: hparams", "NAME: PRESET: hparams", …',
+    )
     parser.add_argument("--data_root", metavar="DIR", help="clip store (a toy corpus)")
     parser.add_argument("--mumbling", metavar="X", type=float, default=0.0, help="of the toy corpus (%(default)s)")
     parser.add_argument(
@@ -112,12 +118,13 @@ def parse_args(argv):
 
 def recipe_of(text: str, args) -> Recipe:
     """The recipe that an argument stands for; the hparams of all recipes come before its own."""
-    title, colon, overrides = (part.strip() for part in text.partition(":"))
+    title, *base, overrides = map(str.strip, text.split(":")) if ":" in text else (text.strip(), "")
     name, at, samples = title.partition("@")
     name = name.strip()
     if at and not samples.isdecimal():
         raise UserError(f"{text}: {samples!r} is no number of samples")
-    preset = None if colon or name == "default" else name
+    preset = base[0] if base else name if name in hparams.PRESETS or ":" not in text else "default"
+    preset = None if preset == "default" else preset
     hparams.resolve(preset, f"{args.hparams},{overrides}")  # a slip in the last one is said before the first one trains
     return Recipe(title, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)
 

@@ -4,7 +4,7 @@ Every check is a function of a `Survey` and yields findings. A new fault is one 
 needs a number of the clips that nothing measures yet, one field more in clip_signs.py.
 
 Not seen: a still mouth in a head that moves, a listener's face, noise without speech, an offset that lip_lag.py cannot
-measure, and all that only clips outside the sample show.
+measure, one recording cut at other places in two splits, and all that only clips outside the sample show.
 """
 
 from collections import Counter, defaultdict

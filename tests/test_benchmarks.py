@@ -102,6 +102,13 @@ def test_a_recipe_may_see_more_samples_than_the_others():
     hot = expert_recipes.recipe_of("hot@32: syncnet_lr=0.01", args)
     assert (hot.name, hot.preset, hot.overrides, hot.samples) == ("hot@32", None, "width=0.5,syncnet_lr=0.01", 32)
     assert expert_recipes.recipe_of("default", args).samples == 16
+    slow = "syncnet_lr=1e-4"
+    for text, name in ((f"faithful: {slow}", "faithful"), (f"slow@32: faithful: {slow}", "slow@32")):
+        recipe = expert_recipes.recipe_of(text, args)
+        assert (recipe.name, recipe.preset, recipe.overrides) == (name, "faithful", f"width=0.5,{slow}")
+    assert expert_recipes.recipe_of(f"slow: default: {slow}", args).preset is None
+    with pytest.raises(UserError, match="fatihful"):
+        expert_recipes.recipe_of(f"slow: fatihful: {slow}", args)
     with pytest.raises(UserError, match="unknown hparam 'syncnet_lrr'"):
         expert_recipes.recipe_of("slip: syncnet_lrr=0.01", args)
     with pytest.raises(UserError, match="hot: names two recipes"):
