@@ -107,7 +107,7 @@ class HParams:
     syncnet_speech_gain: float = 0.0  # largest change of level and of tilt of the mel, unit 12.5 dB; 0 = off [ours]
     syncnet_voice: float = 0.0  # largest change of a voice's frequencies, as a share; 0 = off, 0.15 to try [ours]
     syncnet_augment_growth: float = 0.5  # share of training in which these grow, flip and fine-tuning apart [ours]
-    syncnet_patience: int = 400_000  # samples without learning, or a quarter of all, until training says so [ours]
+    syncnet_patience: int = 400_000  # samples without learning until training says so; or a quarter of all [ours]
     syncnet_eval_interval: int = 10_000  # steps [code]
     syncnet_checkpoint_interval: int = 10_000  # steps [code]
     syncnet_eval_min_gap: int = 2  # frames between face and speech from which a pair is evaluated as off sync [ours]
