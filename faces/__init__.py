@@ -3,7 +3,7 @@
 Boxes are float32 (x1, y1, x2, y2) in pixels, frames uint8 (H, W, 3) BGR.
 """
 
-from faces.boxes import pad_boxes, smooth_boxes
+from faces.boxes import pad_boxes, smooth_boxes, steady_boxes
 from faces.by_name import make_detector
 from faces.crop import crop_face, paste_face
 from faces.detector import Detections, Detector
@@ -21,5 +21,6 @@ __all__ = [
     "pad_boxes",
     "paste_face",
     "smooth_boxes",
+    "steady_boxes",
     "track_face",
 ]

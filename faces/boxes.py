@@ -20,9 +20,23 @@ def pad_boxes(boxes: np.ndarray, pads: tuple[int, int, int, int], height: int, w
     return np.clip(padded, 0, np.array([width, height, width, height], dtype=np.float32))
 
 
-def smooth_boxes(boxes: np.ndarray, window: int = HParams.smooth_frames) -> np.ndarray:
-    """Boxes against jitter, as in the official inference: whole pixels, box i = mean of boxes i ... i + window - 1.
+def steady_boxes(boxes: np.ndarray, window: int = HParams.smooth_frames) -> np.ndarray:
+    """Boxes against jitter: each the mean of those up to window // 2 frames before and after it, float32 (N, 4).
 
+    Near the ends as many on either side as there are on the shorter one, so that the box of a head that moves is
+    neither ahead of it nor behind. Every frame must have a box.
+    """
+    assert np.isfinite(boxes).all(), "steady_boxes got frames without a face: fill them, or leave them out"
+    n = np.arange(len(boxes))
+    reach = np.minimum(window // 2, np.minimum(n, n[::-1]))
+    sums = np.concatenate([np.zeros((1, 4)), boxes.cumsum(axis=0, dtype=np.float64)])
+    return ((sums[n + reach + 1] - sums[n - reach]) / (2 * reach + 1)[:, None]).astype(np.float32)
+
+
+def smooth_boxes(boxes: np.ndarray, window: int = HParams.smooth_frames) -> np.ndarray:
+    """As `steady_boxes`, but as in the official inference, two frames ahead of a head that moves.
+
+    Whole pixels, box i = mean of boxes i ... i + window - 1.
     Means are truncated to whole pixels and written over the boxes as they are made. The last window - 1 boxes all take
     the mean of the final `window` ones, of which some are smoothed already. window=1 only truncates. Where there are
     fewer boxes than `window`, all are averaged. Every frame must have a box.

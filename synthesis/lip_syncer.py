@@ -21,7 +21,17 @@ import hparams
 from audio import melspectrogram
 from clips.index import Alignment, runs_of
 from errors import UserError
-from faces import NO_FACE, crop_face, jumps, make_detector, pad_boxes, paste_face, smooth_boxes, track_face
+from faces import (
+    NO_FACE,
+    crop_face,
+    jumps,
+    make_detector,
+    pad_boxes,
+    paste_face,
+    smooth_boxes,
+    steady_boxes,
+    track_face,
+)
 from hparams import HParams
 from models import load_generator, read_checkpoint, usable_device
 from models.inputs import generator_faces, to_float
@@ -64,7 +74,7 @@ class LipSyncer:
         # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
         self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | trained_with)
-        self.pads = OWN_PADS if trained_with else OFFICIAL_PADS
+        self.pads, self._smooth = (OWN_PADS, steady_boxes) if trained_with else (OFFICIAL_PADS, smooth_boxes)
 
     @cached_property
     def detector(self):
@@ -155,7 +165,7 @@ class LipSyncer:
         stretches = runs_of(status != NO_FACE, jumps(boxes))
         boxes = padded(boxes, pads, height, width, source.path)
         for start, end in stretches:
-            boxes[start:end] = smooth_boxes(boxes[start:end], window)
+            boxes[start:end] = self._smooth(boxes[start:end], window)
         return boxes
 
     def speak(self, mels, frames, boxes) -> Iterator[np.ndarray]:

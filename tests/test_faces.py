@@ -28,6 +28,7 @@ from faces import (
     pad_boxes,
     paste_face,
     smooth_boxes,
+    steady_boxes,
     track_face,
 )
 from faces.track import detect, every_nth_and_last, fill_gaps, follow_speaker, longest_gap
@@ -526,6 +527,17 @@ def test_the_ends_of_a_video_are_not_extrapolated():
 
 
 # --- smoothing and padding --------------------------------------------------------------------------------------------
+
+
+def test_boxes_are_steadied_without_running_ahead_of_the_head():
+    moving = np.arange(12, dtype=np.float32)[:, None] * 4 + np.array([0, 10, 30, 50], np.float32)
+    assert np.allclose(steady_boxes(moving), moving, atol=1e-4)
+    shaking = moving + np.tile([1, -1], 6)[:, None].astype(np.float32)
+    assert np.abs(steady_boxes(shaking) - moving)[2:-2].max() <= 0.21 and steady_boxes(shaking).dtype == np.float32
+    assert np.array_equal(steady_boxes(shaking, window=1), shaking)
+    assert np.array_equal(steady_boxes(shaking[:1]), shaking[:1])
+    x = np.array([0, 1, 4, 9, 16, 25], np.float32)
+    assert steady_boxes(np.stack([x] * 4, axis=1))[:, 0] == pytest.approx([0, 5 / 3, 6, 11, 50 / 3, 25])
 
 
 def test_smoothing_is_the_official_one_with_its_last_four_boxes():

@@ -383,6 +383,11 @@ def test_boxes_are_padded_and_smoothed_unless_told_otherwise(checkpoint, folder)
     assert plain[:, 0] == pytest.approx(np.arange(3, 60, 10), abs=4)  # the codec changes the brightness
     assert (plain[:, [1, 3]] == [9, 40]).all() and (plain[:, 2] - plain[:, 0] == 25).all()
     smooth = syncer.find_boxes(source, 6, pads=(1, 10, 2, 3), window=5)
+    assert np.allclose(smooth[[0, 2]], [plain[0], plain[:5].mean(axis=0)])
+    export_official(Generator(96, width=0.0625), folder / "official_smooth.pth")
+    official = LipSyncer(folder / "official_smooth.pth", HParams(detect_every=1), "cpu")
+    official.detector = Detector(find)
+    smooth = official.find_boxes(source, 6, pads=(1, 10, 2, 3), window=5)
     assert smooth[0].tolist() == np.trunc(plain[:5].mean(axis=0)).tolist()
 
 
