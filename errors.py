@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import signal
 import sys
 import traceback
@@ -53,7 +54,14 @@ def run_script(main) -> None:
 
 @contextmanager
 def sigterm_like_ctrl_c() -> Iterator[None]:
-    """In the block SIGTERM raises `Terminated`, once: launchers send it again, which must not cut a clean-up short."""
+    """In the block SIGTERM raises `Terminated`, once: launchers send it again, which must not cut a clean-up short.
+
+    Processes of torchrun keep what SIGTERM does by itself, which is at once: one that waits for another in C++ would
+    not hear of it otherwise.
+    """
+    if "RANK" in os.environ:
+        yield
+        return
 
     def stop(number, frame):
         signal.signal(number, signal.SIG_IGN)

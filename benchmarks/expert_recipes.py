@@ -121,6 +121,8 @@ def recipe_of(text: str, args) -> Recipe:
     title, *base, overrides = map(str.strip, text.split(":")) if ":" in text else (text.strip(), "")
     name, at, samples = title.partition("@")
     name = name.strip()
+    if len(base) > 1:
+        raise UserError(f'{text}: has too many colons, "NAME: PRESET: hparams" has two')
     if at and not samples.isdecimal():
         raise UserError(f"{text}: {samples!r} is no number of samples")
     preset = base[0] if base else name if name in hparams.PRESETS or ":" not in text else "default"

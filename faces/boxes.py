@@ -21,14 +21,14 @@ def pad_boxes(boxes: np.ndarray, pads: tuple[int, int, int, int], height: int, w
 
 
 def steady_boxes(boxes: np.ndarray, window: int = HParams.smooth_frames) -> np.ndarray:
-    """Boxes against jitter: each the mean of those up to window // 2 frames before and after it, float32 (N, 4).
+    """Boxes against jitter: each the mean of `window` around it, float32 (N, 4); of one fewer where that is even.
 
     Near the ends as many on either side as there are on the shorter one, so that the box of a head that moves is
     neither ahead of it nor behind. Every frame must have a box.
     """
     assert np.isfinite(boxes).all(), "steady_boxes got frames without a face: fill them, or leave them out"
     n = np.arange(len(boxes))
-    reach = np.minimum(window // 2, np.minimum(n, n[::-1]))
+    reach = np.minimum((window - 1) // 2, np.minimum(n, n[::-1]))
     sums = np.concatenate([np.zeros((1, 4)), boxes.cumsum(axis=0, dtype=np.float64)])
     return ((sums[n + reach + 1] - sums[n - reach]) / (2 * reach + 1)[:, None]).astype(np.float32)
 

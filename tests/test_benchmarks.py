@@ -107,6 +107,8 @@ def test_a_recipe_may_see_more_samples_than_the_others():
         recipe = expert_recipes.recipe_of(text, args)
         assert (recipe.name, recipe.preset, recipe.overrides) == (name, "faithful", f"width=0.5,{slow}")
     assert expert_recipes.recipe_of(f"slow: default: {slow}", args).preset is None
+    with pytest.raises(UserError, match="too many colons"):
+        expert_recipes.recipe_of(f"slow: faithful: demo: {slow}", args)
     with pytest.raises(UserError, match="fatihful"):
         expert_recipes.recipe_of(f"slow: fatihful: {slow}", args)
     with pytest.raises(UserError, match="unknown hparam 'syncnet_lrr'"):

@@ -535,6 +535,7 @@ def test_boxes_are_steadied_without_running_ahead_of_the_head():
     shaking = moving + np.tile([1, -1], 6)[:, None].astype(np.float32)
     assert np.abs(steady_boxes(shaking) - moving)[2:-2].max() <= 0.21 and steady_boxes(shaking).dtype == np.float32
     assert np.array_equal(steady_boxes(shaking, window=1), shaking)
+    assert np.array_equal(steady_boxes(shaking, window=4), steady_boxes(shaking, window=3))
     assert np.array_equal(steady_boxes(shaking[:1]), shaking[:1])
     x = np.array([0, 1, 4, 9, 16, 25], np.float32)
     assert steady_boxes(np.stack([x] * 4, axis=1))[:, 0] == pytest.approx([0, 5 / 3, 6, 11, 50 / 3, 25])

@@ -63,18 +63,24 @@ def test_a_loss_that_is_no_number_is_not_taken_for_chance():
     assert warned_at(lambda step: float("nan"), 400) == []
 
 
-def test_a_run_that_learns_its_own_clips_only_is_told():
-    def told(step: int, low: float, first_step: int = 0) -> str | None:
-        watchdog = ChanceWatchdog("loss/bce", math.log(2), 100, BATCH, first_step)
-        return watchdog(step, {"loss/bce": 0.5, "val/pair_accuracy": low + 0.03, "val/pair_accuracy_low": low})
+def test_a_run_that_learns_its_own_clips_only_is_told_from_the_second_period_on():
+    def told(low: float, evaluated_at: int, value: float = 0.52, steps: int = 1000) -> list[int]:
+        watchdog = ChanceWatchdog("loss/bce", math.log(2), PATIENCE, BATCH, 0)
+        held_out = {"val/pair_accuracy": value, "val/pair_accuracy_low": low}
+        each = ((step, held_out if step % evaluated_at == 0 else {}) for step in range(LOG, steps + 1, LOG))
+        return [step for step, found in each if watchdog(step, {"loss/bce": 0.5} | found)]
 
-    said = told(10, 0.49)
+    assert told(0.49, evaluated_at=50) == [200, 400, 800]
+    assert told(0.51, 50) == told(float("nan"), 50) == told(0.45, 50, value=0.6) == []
+    assert told(0.49, evaluated_at=150) == [200, 800]  # at 400 there is nothing newer than of step 300
+    assert told(0.49, evaluated_at=5000) == []
+
+    watchdog = ChanceWatchdog("loss/bce", math.log(2), 100, BATCH, 15)
+    said = watchdog(20, {"loss/bce": 0.5, "val/pair_accuracy": 0.52, "val/pair_accuracy_low": 0.49})
     assert said.startswith(
-        "step 10: after 100 samples the expert learns its own clips (loss/bce 0.500) but still guesses"
+        "step 20: after 200 samples the expert learns its own clips (loss/bce 0.500) but still guesses"
     )
     assert "pair accuracy 0.520" in said and "--check_data" in said
-    assert told(10, 0.51) is None and told(9, 0.49) is None and told(35, 0.49, 29) is None
-    assert told(10, float("nan")) is None  # too short a val list to say so
 
 
 def test_the_message_says_what_to_check():

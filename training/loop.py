@@ -81,8 +81,8 @@ def train(
 
     rate_at(step): the factor on all learning rates, see schedule.py.
     on_nonfinite(step, batch): values for the curves in place of a step's that could not be taken, or raises.
-    watch(step, means since the last point on the curves, and the last evaluation's values): something to tell the
-    person, or None; see watchdog.py.
+    watch(step, means since the last point on the curves, with what was evaluated since, after step 0): something to
+    tell the person, or None; see watchdog.py.
     show(step): more to look at than the recipe's sample images, as often as those and in the first process only.
 
     Ctrl-C or SIGTERM finishes the step under way, writes a checkpoint and raises KeyboardInterrupt. A batch that cannot
@@ -141,6 +141,7 @@ class Upkeep:
     watch: Callable[[int, dict[str, float]], str | None] | None
     show: Callable[[int], None] | None
     evaluation: Evaluation | None = None  # the last one
+    found: dict[str, float] = field(default_factory=dict)  # by evaluations that `watch` has not heard of yet
     kept: Path | None = None  # the last checkpoint
 
     def __call__(self, step: int, has_stepped: bool, is_last: bool, bar: tqdm) -> None:
@@ -156,6 +157,8 @@ class Upkeep:
             self.recipe.owes_evaluation = False
             with self._keeping(step, has_stepped and not saves, bar, owes_evaluation=True):
                 self.evaluation = evaluate(self.recipe, self._val_batches(), self.checkpoints, self.monitor, step)
+            if step:  # an untrained network is no news
+                self.found = self.evaluation.values | self.evaluation.details
             said = (f"{name} {value:.4f}" for name, value in self.evaluation.values.items())
             bar.write(f"step {step}: {', '.join(said)}")
         if saves:
@@ -188,9 +191,9 @@ class Upkeep:
         self.monitor.scalars(rates, step)
         means = self.monitor.flush(step)
         bar.set_postfix({name.split("/")[-1]: f"{value:.3f}" for name, value in means.items()})
-        found = self.evaluation.values | self.evaluation.details if self.evaluation else {}
-        if self.watch and (said := self.watch(step, means | found)):
+        if self.watch and (said := self.watch(step, means | self.found)):
             bar.write(said)
+        self.found = {}
 
     def _val_batches(self) -> Iterator[dict]:
         return _on_device(self.val_batches(), self.device)

@@ -14,13 +14,14 @@ from training import distributed
 LEARNS = 0.01  # nats below chance that count as learning; the mean over a period scatters by far less
 PERIODS = 4  # at least, in a run of known length
 HELD_OUT = "val/pair_accuracy"  # "…_low" is the lower end of its interval over clips
+NEAR_CHANCE = 0.55  # pair accuracy below which an interval that holds 0.5 says so, not a val list that is too small
 SHORTEST = 100_000  # samples in which little data is not learnt either, and that is no fault of theirs
 
 
 class ChanceWatchdog:
     """watchdog(step, means) -> what to tell the person, or None.
 
-    means: of the steps since the last call, with what the last evaluation of this run said, if there was one.
+    means: of the steps since the last call, with what an evaluation said in between, if there was one.
     """
 
     def __init__(self, loss: str, chance: float, patience: int, batch_size: int, first_step: int):
@@ -28,22 +29,25 @@ class ChanceWatchdog:
         self.loss, self.chance = loss, chance
         self.patience, self.batch_size = patience, batch_size
         self._period = first_step * batch_size // patience
-        self._seen = []
+        self._seen, self._held_out = [], {}
 
     def __call__(self, step: int, means: dict[str, float]) -> str | None:
         self._seen += [means[self.loss]] if self.loss in means else []  # not where every step was skipped
+        self._held_out = means if f"{HELD_OUT}_low" in means else self._held_out
         period = step * self.batch_size // self.patience
         if period == self._period:
             return None
         mean = sum(self._seen) / len(self._seen) if self._seen else float("-inf")
-        self._period, self._seen = period, []
+        held_out = self._held_out
+        self._period, self._seen, self._held_out = period, [], {}
         is_power_of_two = period & (period - 1) == 0
         if not is_power_of_two:
             return None
         if mean > self.chance - LEARNS:
             return self._guesses(step, mean)
-        if mean > float("-inf") and means.get(f"{HELD_OUT}_low", 1) < 0.5:
-            return self._knows_no_strangers(step, mean, means[HELD_OUT])
+        # Strangers take longer than own clips: the first period says nothing of them.
+        if period > 1 and mean > float("-inf") and is_chance(held_out):
+            return self._knows_no_strangers(step, mean, held_out[HELD_OUT])
         return None
 
     def _guesses(self, step: int, mean: float) -> str:
@@ -72,6 +76,11 @@ def expert_watchdog(hp: HParams, first_step: int) -> ChanceWatchdog:
     quarter = hp.syncnet_nsteps * samples_per_step // PERIODS
     patience = min(hp.syncnet_patience, max(SHORTEST, quarter))
     return ChanceWatchdog("loss/bce", entropy(share), patience, samples_per_step, first_step)
+
+
+def is_chance(held_out: dict[str, float]) -> bool:
+    """Whether an evaluation found that pairs of the val list are told apart no better than by guessing."""
+    return held_out.get(f"{HELD_OUT}_low", 1) < 0.5 and held_out[HELD_OUT] < NEAR_CHANCE
 
 
 def entropy(share: float) -> float:
