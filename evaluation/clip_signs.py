@@ -11,7 +11,7 @@ import numpy as np
 
 from clips.index import Alignment
 from clips.official import OfficialClip
-from evaluation.lip_lag import agreement_by_lag, loudness, mouth_activity
+from evaluation.lip_lag import Agreement, agreement_by_lag, loudness, mouth_activity
 from hparams import HParams
 
 EXAMINED_FRAMES = 250  # of a clip, from the start of its longest stretch with a face
@@ -41,7 +41,7 @@ class Signs:
     mouth_motion: float  # grey levels that a pixel changes in two frames, median over time; real clips: above 1.6
     upper_motion: float  # the same in the upper half of the face; real clips: above 1.3
     repeated_share: float  # of the frames: copies of the frame before; 15 fps shown at 25 fps: 0.4
-    agreement: np.ndarray | None  # of loudness and mouth by lag, see lip_lag.py
+    agreement: Agreement | None  # of loudness and mouth by lag
 
 
 def glance(clip, run: tuple[int, int]) -> Imprint:

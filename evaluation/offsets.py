@@ -17,7 +17,7 @@ from tqdm import tqdm
 from clips import manifest
 from errors import UserError
 from evaluation.judges import load_expert_judge, refuse_other_sound
-from evaluation.lip_lag import EXPERT, Lags, in_words
+from evaluation.lip_lag import EXPERT, Agreement, Lags, in_words
 from evaluation.survey import attempted, judged_agreement, open_splits
 from hparams import HParams
 
@@ -58,20 +58,20 @@ def _measure_and_write(root: Path, judge, corpora, hp: HParams, expert_path: str
         corpus, i = clips[name]
         return judged_agreement(judge, corpus.open(i), run, hp, MEASURED_FRAMES)
 
-    missing = [name for name in clips if keys[name] not in done.curves]
+    missing = [name for name in clips if keys[name] not in done.agreements]
     for name in tqdm(missing, desc="measuring offsets", unit="clip", disable=None):
         measured = attempted(name, by_expert, damaged)
         if measured:
             done.add(keys[name], measured[1])
-    curves = {name: done.curves[keys[name]] for name in clips if name not in damaged}
+    agreements = {name: done.agreements[keys[name]] for name in clips if name not in damaged}
 
-    lags = Lags(EXPERT, curves.keys(), curves.values())
+    lags = Lags(EXPERT, agreements.keys(), agreements.values())
     if lags.no_link:
         raise UserError(
             f"{expert_path}: finds no link between lips and sound in {len(lags.clips)} clips: {EXPERT.no_link_hint}"
         )
     writer = manifest.ManifestWriter(root)
-    for name in curves:
+    for name in agreements:
         lag, confidence = lags.clear_with_prominence.get(name, (None, None))
         row = dataclasses.replace(rows[name], offset_frames=lag, confidence=confidence)
         if row != rows[name]:
@@ -84,29 +84,30 @@ def _measure_and_write(root: Path, judge, corpora, hp: HParams, expert_path: str
 def _key(row: manifest.Row, expert: str) -> str:
     """Of a measurement: the same for the same clip as preprocessing left it, measured by the same expert."""
     clip = dataclasses.replace(row, offset_frames=None, confidence=None)
-    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES, "P_sync"])  # earlier versions: distances
+    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES, "P_sync, and backwards"])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Measured:
-    """Curves by key, each in the file as soon as it is there; a line torn by an interruption is dropped."""
+    """Agreements by key, each in the file as soon as it is there; a line torn by an interruption is dropped."""
 
     def __init__(self, path: Path):
-        self.path, self.curves = path, {}
+        self.path, self.agreements = path, {}
         self._file = open(path, "ab+")  # noqa: SIM115 (open for the whole run)
         self._file.seek(0)
         lines = self._file.read()
         self._file.truncate(lines.rfind(b"\n") + 1)
         for line in lines.split(b"\n")[:-1]:
             try:
-                key, curve = json.loads(line)
+                key, curves = json.loads(line)
             except ValueError:
                 continue  # damaged: that clip is measured again
-            self.curves[key] = None if curve is None else np.array(curve)
+            self.agreements[key] = None if curves is None else Agreement(*map(np.array, curves))
 
-    def add(self, key: str, curve: np.ndarray | None) -> None:
-        self.curves[key] = curve
-        self._file.write(json.dumps([key, None if curve is None else curve.tolist()]).encode() + b"\n")
+    def add(self, key: str, agreement: Agreement | None) -> None:
+        self.agreements[key] = agreement
+        curves = None if agreement is None else [agreement.curve.tolist(), agreement.by_chance.tolist()]
+        self._file.write(json.dumps([key, curves]).encode() + b"\n")
         self._file.flush()
 
     def forget(self) -> None:

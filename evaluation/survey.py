@@ -20,7 +20,7 @@ from clips.index import Alignment
 from errors import UserError
 from evaluation.clip_signs import Imprint, Signs, examine, glance
 from evaluation.judges import ExpertJudge
-from evaluation.lip_lag import EXPERT, LOUDNESS, Lags, corrected, p_sync_by_lag
+from evaluation.lip_lag import EXPERT, LOUDNESS, Agreement, Lags, corrected, p_sync_by_lag
 from hparams import HParams
 
 SAMPLED_CLIPS = 2000  # examined closely; some minutes on two cores
@@ -103,14 +103,14 @@ def look_through(
     glances = for_each(sample if is_official else where, at_a_glance, "glancing at clips", damaged)
     signs = for_each([name for name in sample if name in glances], closely, "examining clips", damaged)
     if judge is None:
-        gauge, curves = LOUDNESS, {name: sign.agreement for name, sign in signs.items()}
+        gauge, agreements = LOUDNESS, {name: sign.agreement for name, sign in signs.items()}
     else:
         # One after the other: the network uses all cores itself.
         names = tqdm(sampled(list(signs), JUDGED_CLIPS, hp.seed), desc="measuring offsets", unit="clip", disable=None)
-        gauge, curves = EXPERT, dict(filter(None, (attempted(name, by_expert, damaged) for name in names)))
+        gauge, agreements = EXPERT, dict(filter(None, (attempted(name, by_expert, damaged) for name in names)))
     # What is corrected when it is read is in order.
     late = {name: corpus.late[index] for name, (corpus, index) in where.items()}
-    curves = {name: corrected(curve, late[name]) for name, curve in curves.items()}
+    agreements = {name: corrected(agreement, late[name]) for name, agreement in agreements.items()}
     return Survey(
         hp=hp,
         corpora=corpora,
@@ -119,7 +119,7 @@ def look_through(
         imprints={name: imprint for name, (_, imprint) in glances.items()},
         signs=signs,
         damaged=damaged,
-        lags=Lags(gauge, curves.keys(), curves.values()),
+        lags=Lags(gauge, agreements.keys(), agreements.values()),
         unusable=unusable,
     )
 
@@ -160,7 +160,7 @@ def attempted(name: str, look: Callable, damaged: dict[str, str]) -> tuple | Non
 
 def judged_agreement(
     judge: ExpertJudge, clip, run: tuple[int, int], hp: HParams, frames: int = JUDGED_FRAMES
-) -> np.ndarray | None:
+) -> Agreement | None:
     """As Signs.agreement, by the expert, over the first `frames` of a run of faces at most."""
     first, count = run[0], min(run[1] - run[0], frames)
     side = (judge.crop_size, judge.crop_size)

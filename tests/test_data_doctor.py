@@ -6,12 +6,14 @@ Stores are written directly from drawn faces that talk, each with one fault plan
 
 import dataclasses
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import scipy.io.wavfile
+from scipy.ndimage import gaussian_filter1d
 
 import audio
 import train_syncnet
@@ -22,7 +24,7 @@ from clips.store import ClipWriter, as_stored
 from errors import UserError
 from evaluation import offsets
 from evaluation.data_doctor import clips_finding
-from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Lags, agreement_by_lag, p_sync_by_lag
+from evaluation.lip_lag import EXPERT, LAGS, LOUDNESS, Agreement, Lags, agreement_by_lag, p_sync_by_lag
 from evaluation.survey import sampled
 from hparams import HParams
 from models import SyncNetExpert, export_official
@@ -231,7 +233,8 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
 
     def by_a_perfect_expert(judge, clip, run, hp, frames):
         name = "/".join(clip.path.parts[-2:])
-        return np.zeros(len(LAGS)) if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0))
+        flat = np.zeros(len(LAGS))
+        return Agreement(flat if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0)), flat)
 
     measured = []
 
@@ -315,7 +318,7 @@ def test_offsets_of_the_official_layout_or_by_an_untrained_expert_are_not_writte
 def test_a_lag_is_positive_where_the_sound_comes_late():
     mouth = np.random.default_rng(0).normal(size=200)
     for lag in (-15, -3, 0, 7, 15):
-        assert LAGS[agreement_by_lag(mouth, np.roll(mouth, lag)).argmax()] == lag
+        assert LAGS[agreement_by_lag(mouth, np.roll(mouth, lag)).curve.argmax()] == lag
 
 
 @pytest.mark.parametrize("frames", [24, 40, 200])
@@ -328,44 +331,69 @@ def test_a_weak_expert_finds_the_lag_of_short_clips_too(frames, lag):
     rng = np.random.default_rng(1)
     said = np.abs(rng.normal(size=(frames + 40, 64)))
     face = unit(np.abs(rng.normal(size=(frames, 64))) + 0.6 * said[20 : 20 + frames])
-    curve = p_sync_by_lag(face, unit(said[20 - lag : 20 - lag + frames]))
+    curve = p_sync_by_lag(face, unit(said[20 - lag : 20 - lag + frames])).curve
     assert LAGS[curve.argmax()] == lag and 0.05 < curve.max() - np.median(curve) < 0.3
     others = np.delete(curve, curve.argmax())
     assert others.max() - others.min() < 0.06
     assert p_sync_by_lag(face[:19], face[:19]) is None
 
 
+def bump(lag: float, height: float = 1.0) -> np.ndarray:
+    return height * np.exp(-(((LAGS - lag) / 2.0) ** 2))
+
+
+def lags_of(gauge, curves, by_chance=()) -> Lags:
+    """Lags of clips 0, 1, …; by_chance: of the first ones with their sound backwards, else flat."""
+    flat = np.zeros(len(LAGS))
+    pairs = zip_longest(curves, by_chance, fillvalue=flat)
+    return Lags(gauge, range(len(curves)), [Agreement(curve, chance) for curve, chance in pairs])
+
+
 def test_an_agreement_that_rises_to_the_last_lag_is_no_peak():
     for rising in (np.exp(LAGS / 3.0), np.exp(-LAGS / 3.0)):
-        assert Lags(EXPERT, ["clip"], [rising]).clear == {}
-    peaked = np.exp(-(((LAGS - 14) / 2.0) ** 2))
-    assert Lags(EXPERT, ["clip"], [peaked]).clear == {"clip": 14}
+        assert lags_of(EXPERT, [rising]).clear == {}
+    assert lags_of(EXPERT, [bump(14)]).clear == {0: 14}
 
 
 def test_a_lag_within_the_tolerance_or_of_few_clips_is_not_reported():
-    def curve(lag):
-        return np.exp(-(((LAGS - lag) / 2.0) ** 2))
-
     for gauge in (LOUDNESS, EXPERT):
         tolerated = gauge.corpus_tolerance
-        assert not Lags(gauge, range(50), [curve(tolerated)] * 50).corpus_is_off
-        assert Lags(gauge, range(50), [curve(tolerated + 1)] * 50).corpus_is_off
-        assert not Lags(gauge, range(5), [curve(9)] * 5).corpus_is_off
+        assert not lags_of(gauge, [bump(tolerated)] * 50).corpus_is_off
+        assert lags_of(gauge, [bump(tolerated + 1)] * 50).corpus_is_off
+        assert not lags_of(gauge, [bump(9)] * 5).corpus_is_off
     # Of a corpus that is off, only those clips are named that are off from the others.
-    mixed = Lags(EXPERT, range(50), [curve(9)] * 49 + [curve(0)])
+    mixed = lags_of(EXPERT, [bump(9)] * 49 + [bump(0)])
     assert mixed.corpus_lag == 9 and mixed.clips_off == {49: 0}
 
 
-def test_clips_at_lags_of_their_own_have_a_link_and_those_of_unrelated_speech_have_none():
-    def curve(lag):
-        return np.exp(-(((LAGS - lag) / 2.0) ** 2))
-
-    each_its_own = Lags(EXPERT, range(60), [curve(lag) / 4 for lag in np.linspace(-13, 13, 60)])
-    assert each_its_own.no_common_lag and not each_its_own.no_link and not each_its_own.corpus_is_off
+def test_clips_at_lags_of_their_own_have_a_link_unless_their_sound_backwards_has_as_clear_peaks():
+    spread = [bump(lag) for lag in np.linspace(-13, 13, 30)]
     for gauge in (LOUDNESS, EXPERT):
-        few = round(gauge.unrelated_clear_share * 60)  # have a clear peak, as unrelated speech sometimes does
-        spread = [curve(lag) for lag in np.linspace(-13, 13, few)]
-        assert Lags(gauge, range(60), spread + [0 * curve(0)] * (60 - few)).no_link
+        half = [*spread, *np.zeros((30, len(LAGS)))]
+        each_its_own = lags_of(gauge, half, by_chance=spread[:5])
+        assert each_its_own.no_common_lag and not each_its_own.no_link and not each_its_own.corpus_is_off
+        assert lags_of(gauge, half, by_chance=spread[:16]).no_link  # not twice as many
+        assert lags_of(gauge, [*spread[::14], *half[30:]]).no_link  # three of 33: may be chance
+
+
+@pytest.mark.parametrize("frames", [40, 60])
+def test_unrelated_speech_has_no_link_however_short_the_clips_and_many(frames):
+    def unit(features):
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    def features(rng):  # slow, as of an expert that is sure of itself: chance peaks are high and stand alone
+        return unit(np.exp(5 * gaussian_filter1d(rng.normal(size=(frames, 16)), 2, axis=0)))
+
+    def clip(seed, late=None):
+        rng = np.random.default_rng(seed)
+        face = features(rng)
+        return p_sync_by_lag(face, features(rng) if late is None else np.roll(face, late, axis=0))
+
+    unrelated = Lags(EXPERT, range(400), [clip(i) for i in range(400)])
+    assert len(unrelated.clear) > 40 and unrelated.no_link
+    late = Lags(EXPERT, range(75), [clip(i, late=i % 25 - 12) for i in range(75)])
+    assert late.no_common_lag and not late.no_link
+    assert np.mean([late.clear.get(i) == i % 25 - 12 for i in range(75)]) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -373,8 +401,7 @@ def test_clips_at_lags_of_their_own_have_a_link_and_those_of_unrelated_speech_ha
     [(LOUDNESS, 2, 5, True), (LOUDNESS, 3, 20, False), (LOUDNESS, 5, 50, True), (EXPERT, 1, 20, False)],
 )
 def test_a_few_clips_that_are_off_may_be_the_gauges_own_error(gauge, off, clear, may_be_error):
-    curves = [np.exp(-(((LAGS - 9 * (i < off)) / 2.0) ** 2)) for i in range(clear)]
-    lags = Lags(gauge, range(clear), curves)
+    lags = lags_of(gauge, [bump(9 * (i < off)) for i in range(clear)])
     assert len(lags.clips_off) == off and lags.clips_off_may_be_error == may_be_error
 
 
