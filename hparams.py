@@ -86,7 +86,7 @@ class HParams:
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
     syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; 0 = BCE of all pairs only [ours]
-    syncnet_lr: float = 1e-3  # Adam; 1e-4 to fine-tune [paper; code: 1e-4]
+    syncnet_lr: float = 1e-3  # Adam; 1e-4 loses nothing in fine-tuning, both end level [paper; code: 1e-4]
     syncnet_warmup_steps: int = 100  # steps of rising learning rate, at most a fifth of all [ours; code: 0]
     syncnet_decay: str = "cosine"  # none | cosine: falls to 0 at syncnet_nsteps: set that to what you will run [ours]
     syncnet_beta1: float = 0.9  # Adam [code]
