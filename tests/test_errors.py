@@ -158,3 +158,11 @@ def test_a_script_run_from_the_shell_ends_on_one_line():
     command = [sys.executable, "train_syncnet.py", *ARGUMENTS["train_syncnet"], "--preset", "faitful"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: unknown preset 'faitful': did you mean 'faithful'?\n")
+
+
+def test_processes_of_torchrun_keep_what_sigterm_does(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda: int(signal.getsignal(signal.SIGTERM) is not before))
+    assert end.value.code == 0
