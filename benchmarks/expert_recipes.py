@@ -125,7 +125,8 @@ def recipe_of(text: str, args) -> Recipe:
         raise UserError(f'{text}: has too many colons, "NAME: PRESET: hparams" has two')
     if at and not samples.isdecimal():
         raise UserError(f"{text}: {samples!r} is no number of samples")
-    preset = base[0] if base else name if name in hparams.PRESETS or ":" not in text else "default"
+    names_preset = ":" not in text or name in hparams.PRESETS
+    preset = base[0] if base else name if names_preset else "default"
     preset = None if preset == "default" else preset
     hparams.resolve(preset, f"{args.hparams},{overrides}")  # a slip in the last one is said before the first one trains
     return Recipe(title, preset, f"{args.hparams},{overrides}", int(samples) if at else args.samples)

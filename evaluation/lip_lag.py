@@ -22,8 +22,8 @@ the speech of another clip, the mean curve's peak stays below 0.035.
 Where every clip is late by another amount the mean curve has no peak, and yet there is a link: many clips have a peak
 of their own. How many have one by chance depends on their length and on the expert (with the speech of others one in
 five of 25 frames, one in a hundred to one in ten of 250), so it is measured on the same clips with their speech
-backwards: as long and as varied, but the lips' at no lag. Tried with speech of others, clips of 25 to 250 frames, 100
-to 1000 of them: never taken for a link; with offsets of up to 8 frames planted into each clip: always.
+backwards: as long and as varied, but the lips' at no lag. Tried with five experts: speech of others, in 100 to 1000
+clips of 25 to 250 frames, was never taken for a link; sound with up to 8 frames of offset planted in each clip always.
 """
 
 import dataclasses

@@ -100,9 +100,9 @@ class _Measured:
         for line in lines.split(b"\n")[:-1]:
             try:
                 key, curves = json.loads(line)
-            except ValueError:
-                continue  # damaged: that clip is measured again
-            self.agreements[key] = None if curves is None else Agreement(*map(np.array, curves))
+                self.agreements[key] = None if curves is None else Agreement(*map(np.array, curves))
+            except (ValueError, TypeError):
+                continue  # damaged, or of an earlier version: that clip is measured again
 
     def add(self, key: str, agreement: Agreement | None) -> None:
         self.agreements[key] = agreement

@@ -259,7 +259,7 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
     with pytest.raises(KeyboardInterrupt):
         train_syncnet.main(flags)
     with open(store / offsets.MEASURED, "ab") as file:
-        file.write(b'\0\0\n["torn", [0.1')
+        file.write(b'\0\0\n["of an earlier version", [0.1, 0.2, 0.3]]\n["torn", [0.1')
     monkeypatch.setattr(offsets, "judged_agreement", counted)
     for _ in range(2):  # the second time finds nothing to write
         train_syncnet.main(flags)
