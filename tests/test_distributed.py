@@ -151,6 +151,27 @@ def test_a_launchers_sigterm_to_all_processes_ends_the_run_with_a_checkpoint(sto
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux lists a process's threads as files")
+def test_no_thread_of_the_group_outlives_its_end(store, tmp_path):
+    # One that does lets go of tensors when the interpreter is gone, and now and then aborts a run that has finished.
+    (tmp_path / "watched.py").write_text(
+        "import atexit, os, sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "def leave():\n"
+        "    threads = [task.joinpath('comm').read_text().strip() for task in Path('/proc/self/task').iterdir()]\n"
+        f"    Path({str(tmp_path)!r}, 'threads' + os.environ['RANK']).write_text(' '.join(threads))\n"
+        "atexit.register(leave)\n"  # first registered, last called
+        "import train_syncnet\n"
+        "from errors import run_script\n"
+        "run_script(train_syncnet.main)\n"
+    )
+    run(str(tmp_path / "watched.py"), store, tmp_path / "run", 2, "--hparams", f"{EXPERT},syncnet_batch_size=4")
+    for rank in range(2):
+        threads = (tmp_path / f"threads{rank}").read_text()
+        assert threads and "gloo" not in threads
+
+
 def test_a_process_that_fails_ends_the_others(store, tmp_path):
     # Only the second process's data are missing, so the first waits for it in its first step.
     (tmp_path / "only_first.py").write_text(

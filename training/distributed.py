@@ -6,6 +6,7 @@ differentiates twice, neither of which that wrapper allows.
 """
 
 import atexit
+import importlib
 import os
 import sys
 from collections.abc import Iterable
@@ -34,6 +35,9 @@ def join(device: torch.device) -> None:
     """Joins the processes torchrun started, if it did. device: of this process."""
     if "RANK" not in os.environ:
         return
+    # Optimizers import it. Imported once a group exists it holds on to it, whose threads then outlive `_leave` and now
+    # and then abort a process that has finished its work, as they let go of a tensor after the interpreter is gone.
+    importlib.import_module("torch._dynamo")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
