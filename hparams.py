@@ -294,28 +294,83 @@ POSITIVE = (
     "preprocess_workers keep_checkpoints accumulate guard_steps"
 ).split()
 
+# What official files were trained with, and do not say, whatever the lines above have become.
+OFFICIAL = dict(
+    sample_rate=16000,
+    n_fft=800,
+    hop_size=200,
+    win_size=800,
+    num_mels=80,
+    fmin=55.0,
+    fmax=7600.0,
+    preemphasis=0.97,
+    ref_level_db=20.0,
+    min_level_db=-100.0,
+    max_abs_value=4.0,
+    fps=25,
+    syncnet_T=5,
+    syncnet_mel_step_size=16,
+    syncnet_mel_cut="nearest",
+)
+
 PRESETS = {
-    # The paper's training, with the official code's numbers where the paper is silent.
+    # The paper's training, with the official code's numbers where the paper is silent, whatever the lines above say.
     "faithful": dict(
+        **OFFICIAL,
+        img_size=96,
+        width=1.0,
+        face_detector="sfd",
         detect_every=1,
         max_gap_frames=0,
         detect_max_side=0,
         min_face_px=0,
         min_speech_rms=0,
         syncnet_loss="bce",
-        syncnet_flip=0,
-        syncnet_shift_px=0,
-        syncnet_colour=0,
-        syncnet_blur=0,
+        syncnet_batch_size=64,
+        syncnet_lr=1e-3,
         syncnet_warmup_steps=0,
         syncnet_decay="none",
+        syncnet_beta1=0.9,
+        syncnet_beta2=0.999,
         syncnet_nsteps=700_000,
-        syncnet_patience=2_000_000,
+        syncnet_ema_decay=0,
+        syncnet_weight_decay=0,
+        syncnet_positive_share=0.5,
         syncnet_min_gap=1,
-        syncnet_mel_cut="nearest",
-        reference_min_gap=1,
+        syncnet_flip=0,
+        syncnet_shift_px=0,
+        syncnet_turn=0,
+        syncnet_zoom=0,
+        syncnet_colour=0,
+        syncnet_blur=0,
+        syncnet_speech_gain=0,
+        syncnet_voice=0,
+        syncnet_patience=2_000_000,
+        clip_grad_norm=0,
+        speech_encoder_init="random",
         batch_size=80,
+        initial_learning_rate=1e-4,
+        beta1=0.5,
+        beta2=0.999,
+        ema_decay=0,
+        warmup_steps=0,
+        decay="none",
+        syncnet_wt=0.03,
+        sync_loss="paper",
+        sync_gate=0.75,
+        sync_start_step=0,
+        disc_wt=0.07,
+        disc_start_step=0,
+        disc_initial_learning_rate=1e-4,
+        disc_label_smoothing=0,
+        disc_r1_wt=0,
+        mask_top=0.5,
+        reference_min_gap=1,
+        reference_candidates=1,
+        chin_jitter=0,
+        perceptual_wt=0,
         blend=0,
+        smooth_frames=5,
     ),
     # What demo.py uses: small networks that learn its toy corpus in minutes on two cores.
     "demo": dict(
@@ -375,10 +430,10 @@ def resolve(preset: str | None = None, overrides: str = "") -> HParams:
 def from_dict(saved: dict) -> HParams:
     """The hparams kept in a checkpoint; knobs that are there no more, or of another type now, take this file's value.
 
-    But a file that says nothing of the cut of the mel, such as an official one, knows none but that of whole columns.
-    Ranges are not checked again: what was trained with them was trained.
+    But a file that does not say what it hears and sees, such as an official one, has OFFICIAL. Ranges are not checked
+    again: what was trained with them was trained.
     """
-    saved = {"syncnet_mel_cut": "nearest", **saved}
+    saved = OFFICIAL | saved
     hp = copy.copy(HParams())
     vars(hp).update({name: value for name, value in saved.items() if name in TYPES and _is_a(TYPES[name], value)})
     return hp
@@ -421,8 +476,12 @@ def differences(a: HParams, b: HParams) -> list[str]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --preset and --hparams, which `from_args` reads."""
     group = parser.add_argument_group("hyperparameters (all in hparams.py)")
-    shown = "; ".join(f"{name}: {', '.join(f'{k}={v}' for k, v in preset.items())}" for name, preset in PRESETS.items())
-    group.add_argument("--preset", metavar="NAME", help=f"a named set of overrides. {shown}")
+    here = HParams()
+    presets = {
+        name: [f"{k}={v}" for k, v in preset.items() if getattr(here, k, None) != v] for name, preset in PRESETS.items()
+    }
+    shown = "; ".join(f"{name}: {', '.join(changes)}" for name, changes in presets.items())
+    group.add_argument("--preset", metavar="NAME", help=f"a named set of overrides; what each changes: {shown}")
     group.add_argument(
         "--hparams", metavar="NAME=VALUE,…", default="", help='single overrides, e.g. "width=0.25,batch_size=8"'
     )

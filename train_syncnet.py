@@ -26,7 +26,7 @@ from evaluation.expert_report import measure_expert
 from evaluation.judges import other_sound, refuse_other_sound
 from evaluation.offsets import correct_offsets
 from hparams import HParams
-from models import load_expert, read_checkpoint, usable_device
+from models import load_expert, read_checkpoint, trained_with, usable_device
 from training import distributed, script
 from training.data import RunData, evaluation_batches
 from training.loop import Intervals, in_one_line, whole
@@ -66,6 +66,11 @@ def main(argv=None):
     first_step = script.restore(args, recipe, hp, data, load_expert)
     if args.checkpoint_path and (changed := other_sound(args.checkpoint_path, hp)):
         print(f"warning: {args.checkpoint_path}: its expert was trained with {changed}, and has to learn that anew")
+    if args.checkpoint_path and (cut := trained_with(args.checkpoint_path).syncnet_mel_cut) != hp.syncnet_mel_cut:
+        print(
+            f"note: {args.checkpoint_path}: its expert has learnt speech with syncnet_mel_cut={cut}, which keeps what "
+            f"it knows; here it is {hp.syncnet_mel_cut}"
+        )
 
     evaluation = script.run(
         args,

@@ -90,7 +90,7 @@ def main(argv=None):
     (out / "table.md").write_text(table, encoding="utf-8")
     print(f"\n{table}\ncurves: {out / 'curves.png'}")
     line = {"command": command_line("benchmarks.expert_recipes", argv), "settings": vars(args)}
-    print(json.dumps({**line, "machine": machine_facts(str(usable_device())), "results": results}))
+    print(json.dumps({**line, "machine": machine_facts(str(usable_device())), "results": results}, allow_nan=False))
 
 
 def parse_args(argv):
@@ -201,12 +201,13 @@ def reached(curve: Curve, mark: float, higher: bool) -> tuple[float, float] | No
 
 
 def summary(name: str, seeds: list[dict[str, Curve]]) -> dict:
-    """Per quantity the last value of each seed, and for each mark what each seed needed (null: never reached)."""
+    """Per quantity the last value of each seed (null: it had none), and what each needed to a mark (null: never)."""
     result = {"recipe": name, "minutes": [float(curves["val/bce"].minutes[-1]) for curves in seeds]}
     for tag, (higher, marks) in MARKS.items():
         curves = [seed[tag] for seed in seeds]
         reach = {str(mark): [reached(curve, mark, higher) for curve in curves] for mark in marks}
-        result[tag.removeprefix("val/")] = {"last": [float(curve.values[-1]) for curve in curves], "reached": reach}
+        last = [float(curve.values[-1]) if np.isfinite(curve.values[-1]) else None for curve in curves]
+        result[tag.removeprefix("val/")] = {"last": last, "reached": reach}
     return result
 
 
@@ -217,10 +218,16 @@ def markdown(results: list[dict]) -> str:
     header = ["recipe", *names, *(f"{name} {mark}" for name, mark in marks), "minutes"]
     rows = [header, ["---"] * len(header)]
     for result in results:
-        row = [result["recipe"], *(f"{median(result[name]['last']):.3f}" for name in names)]
+        row = [result["recipe"], *(middle(result[name]["last"]) for name in names)]
         row += [needed(result[name]["reached"][mark]) for name, mark in marks]
         rows.append([*row, f"{median(result['minutes']):.1f}"])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def middle(last: list[float | None]) -> str:
+    """Median of what there is: offsets of clips too short to have any are None."""
+    known = [value for value in last if value is not None]
+    return f"{median(known):.3f}" if known else "n/a"
 
 
 def needed(seeds: list[tuple[float, float] | None]) -> str:

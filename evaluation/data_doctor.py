@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from clips.manifest import identity_of
+from clips.settings import HEARD, differences
 from evaluation.clip_signs import Signs
 from evaluation.judges import load_expert_judge, refuse_other_sound
 from evaluation.lip_lag import Lags, in_words
@@ -105,6 +106,16 @@ def too_little(survey: Survey) -> Iterator[Finding]:
         yield Finding(f"little data for real faces: {amount}", remedy, is_note=True)
 
 
+def too_little_to_measure_on(survey: Survey) -> Iterator[Finding]:
+    val = survey.corpora.get("val")
+    if val is not None and len(val) < 2:
+        yield Finding(
+            "val holds a single clip",
+            "Put more there, of several identities: accuracies have no interval so, and none is against other clips",
+            is_note=True,
+        )
+
+
 def one_holds_much(survey: Survey) -> Iterator[Finding]:
     train = survey.corpora.get("train")
     if train is None:
@@ -172,6 +183,17 @@ def other_settings(survey: Survey) -> Iterator[Finding]:
             )
 
 
+def other_mel(survey: Survey) -> Iterator[Finding]:
+    names = [name for name in HEARD if name not in ("fps", "sample_rate")]  # other_settings knows those of every clip
+    stored = {settings for corpus in survey.corpora.values() for settings in corpus.settings}
+    changed = sorted({change for settings in stored for change in differences(settings, survey.hp, names)})
+    if changed:
+        yield Finding(
+            f"clips stored with another mel: {'; '.join(changed)}",
+            "Training will not have them: set it as it was, or preprocess with --redo",
+        )
+
+
 def lengths_differ(survey: Survey) -> Iterator[Finding]:
     odd = [name for name, signs in survey.signs.items() if np.ptp(signs.lengths_s) > LENGTHS_DIFFER_S]
     if odd:
@@ -181,7 +203,7 @@ def lengths_differ(survey: Survey) -> Iterator[Finding]:
             odd,
             len(survey.signs),
             f"The first has {picture:.2f} s of picture at {survey.hp.fps} fps, {sound:.2f} s of sound, {mel:.2f} s of "
-            "mel: either its frame rate is another one or something was cut off; make it anew with preprocess.py",
+            "mel: its frame rate or hop_size is another one, or something was cut off; make it anew with preprocess.py",
         )
 
 
@@ -260,11 +282,13 @@ def offsets(survey: Survey) -> Iterator[Finding]:
 CHECKS = (
     unusable_lists,
     too_little,
+    too_little_to_measure_on,
     one_holds_much,
     unused,
     damaged,
     in_two_splits,
     other_settings,
+    other_mel,
     lengths_differ,
     source_lengths_differ,
     repeated_frames,

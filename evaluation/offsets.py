@@ -84,7 +84,7 @@ def _measure_and_write(root: Path, judge, corpora, hp: HParams, expert_path: str
 def _key(row: manifest.Row, expert: str) -> str:
     """Of a measurement: the same for the same clip as preprocessing left it, measured by the same expert."""
     clip = dataclasses.replace(row, offset_frames=None, confidence=None)
-    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES, "P_sync, and backwards"])
+    text = json.dumps([dataclasses.asdict(clip), expert, MEASURED_FRAMES, "P_sync, backwards, pairs"])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -99,15 +99,15 @@ class _Measured:
         self._file.truncate(lines.rfind(b"\n") + 1)
         for line in lines.split(b"\n")[:-1]:
             try:
-                key, curves = json.loads(line)
-                self.agreements[key] = None if curves is None else Agreement(*map(np.array, curves))
-            except (ValueError, TypeError):
+                key, known = json.loads(line)
+                self.agreements[key] = known and Agreement(np.array(known[0]), np.array(known[1]), known[2])
+            except (ValueError, TypeError, IndexError):
                 continue  # damaged, or of an earlier version: that clip is measured again
 
     def add(self, key: str, agreement: Agreement | None) -> None:
         self.agreements[key] = agreement
-        curves = None if agreement is None else [agreement.curve.tolist(), agreement.by_chance.tolist()]
-        self._file.write(json.dumps([key, curves]).encode() + b"\n")
+        known = agreement and [agreement.curve.tolist(), agreement.by_chance.tolist(), agreement.pairs]
+        self._file.write(json.dumps([key, known]).encode() + b"\n")
         self._file.flush()
 
     def forget(self) -> None:

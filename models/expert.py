@@ -31,7 +31,7 @@ class SyncNetExpert(nn.Module):
 
     def __init__(self, img_size=96, width=1.0, T=5):
         super().__init__()
-        self.img_size, self.T = img_size, T
+        self.img_size, self.width, self.T = img_size, width, T
         extra = tuple((WIDEST, overlapping_kernel(stride), stride, None, 0) for stride in EXTRA_STRIDES[img_size])
         layers, channels = [], 3 * T
         for out, kernel, stride, padding, residuals in STAGES + extra:

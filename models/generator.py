@@ -25,7 +25,7 @@ class Generator(nn.Module):
 
     def __init__(self, img_size=96, width=1.0):
         super().__init__()
-        self.img_size = img_size
+        self.img_size, self.width = img_size, width
         self.face_encoder_blocks = IdentityEncoder(img_size, width)
         self.audio_encoder = SpeechEncoder(width)
         self.face_decoder_blocks = FaceDecoder(self.face_encoder_blocks.channels, img_size, width)

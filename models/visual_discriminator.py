@@ -28,7 +28,7 @@ class VisualDiscriminator(nn.Module):
 
     def __init__(self, img_size=96, width=1.0):
         super().__init__()
-        self.img_size = img_size
+        self.img_size, self.width = img_size, width
         first, *rest = STAGES + tuple((WIDEST, overlapping_kernel(s), s) for s in EXTRA_STRIDES[img_size])
         channels = scaled(first[0], width)
         stages = [nn.Sequential(LeakyBlock(3, channels, *first[1:]))]

@@ -20,6 +20,7 @@ import train_syncnet
 from clips import filelists, manifest
 from clips.corpus import open_split
 from clips.dataset import ExpertDataset, GeneratorDataset
+from clips.settings import settings_of
 from clips.store import ClipWriter, as_stored
 from errors import UserError
 from evaluation import offsets
@@ -51,7 +52,9 @@ def toys() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return clips
 
 
-def write_clip(root: Path, name: str, faces, speech, mel_columns=None, facts=None, sha256="") -> manifest.Row:
+def write_clip(
+    root: Path, name: str, faces, speech, mel_columns=None, facts=None, sha256="", settings=""
+) -> manifest.Row:
     speech = as_stored(speech)
     mel = audio.melspectrogram(speech, HP)
     n = len(faces)
@@ -60,9 +63,8 @@ def write_clip(root: Path, name: str, faces, speech, mel_columns=None, facts=Non
         writer.add_frame(face)
     writer.close(speech, mel[:, :mel_columns], np.zeros((n, 4)), np.ones(n), {"fps": HP.fps} | (facts or {}))
     columns = mel.shape[1]
-    return manifest.Row(
-        f"{name}.mp4", name, "kept", frames=n, mel_columns=columns, runs=[(0, n)], source_sha256=sha256 or name
-    )
+    stored = {"frames": n, "mel_columns": columns, "runs": [(0, n)], "source_sha256": sha256 or name}
+    return manifest.Row(f"{name}.mp4", name, "kept", **stored, settings=settings)
 
 
 def write_store(root: Path, clips: dict, **of_clip) -> Path:
@@ -234,7 +236,7 @@ def test_offsets_an_expert_has_measured_are_corrected_when_clips_are_read(toys, 
     def by_a_perfect_expert(judge, clip, run, hp, frames):
         name = "/".join(clip.path.parts[-2:])
         flat = np.zeros(len(LAGS))
-        return Agreement(flat if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0)), flat)
+        return Agreement(flat if name == "id0/clip0" else -0.1 * np.abs(LAGS - planted.get(name, 0.0)), flat, 100)
 
     measured = []
 
@@ -346,7 +348,7 @@ def lags_of(gauge, curves, by_chance=()) -> Lags:
     """Lags of clips 0, 1, …; by_chance: of the first ones with their sound backwards, else flat."""
     flat = np.zeros(len(LAGS))
     pairs = zip_longest(curves, by_chance, fillvalue=flat)
-    return Lags(gauge, range(len(curves)), [Agreement(curve, chance) for curve, chance in pairs])
+    return Lags(gauge, range(len(curves)), [Agreement(curve, chance, 100) for curve, chance in pairs])
 
 
 def test_an_agreement_that_rises_to_the_last_lag_is_no_peak():
@@ -394,6 +396,25 @@ def test_unrelated_speech_has_no_link_however_short_the_clips_and_many(frames):
     late = Lags(EXPERT, range(75), [clip(i, late=i % 25 - 12) for i in range(75)])
     assert late.no_common_lag and not late.no_link
     assert np.mean([late.clear.get(i) == i % 25 - 12 for i in range(75)]) > 0.9
+
+
+def test_short_clips_in_time_are_not_told_to_be_late():
+    def unit(features):
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    def clip(seed, frames=24):  # lips and speech have little in common, as for an expert that has learnt little
+        rng = np.random.default_rng(seed)
+        common, lips, speech = (gaussian_filter1d(rng.normal(size=(frames, 16)), 1, axis=0) for _ in range(3))
+        return p_sync_by_lag(*(unit(np.exp(2 * (0.7 * common + own))) for own in (lips, speech)))
+
+    clips = [clip(i) for i in range(300)]
+    far = {}
+    for gauge in (EXPERT, dataclasses.replace(EXPERT, enough_pairs=1)):
+        lags = Lags(gauge, range(300), clips)
+        assert not lags.no_link
+        far[gauge.enough_pairs] = sum(abs(lag) > 2 for lag in lags.clear.values())
+    assert far[1] > 15 and far[50] <= 1
+    assert len(Lags(EXPERT, range(300), clips).clear) > 30
 
 
 @pytest.mark.parametrize(
@@ -457,6 +478,22 @@ def test_clips_stored_at_another_frame_rate_are_found(findings):
     assert found.startswith("problem: stored with fps=30, now it is 25") and "e.g. id2/clip0. " in found
 
 
+def test_clips_stored_with_another_mel_are_found(findings):
+    found = the_only(findings({}, id2_clip0={"settings": settings_of(HParams(n_fft=1024, fps=30))}))
+    assert found.startswith("problem: clips stored with another mel: n_fft=1024, now 800. Training will not have them")
+
+
+def test_a_val_list_of_one_clip_is_found(clean, check):
+    lists = clean / "lists"
+    held_out = (lists / "val.txt").read_text(encoding="utf-8")
+    try:
+        (lists / "val.txt").write_text(held_out.splitlines()[0] + "\n", encoding="utf-8")
+        code, found, _ = check(clean)
+    finally:
+        (lists / "val.txt").write_text(held_out, encoding="utf-8")
+    assert code == 0 and the_only(found).startswith("note: val holds a single clip. Put more there")
+
+
 def test_sound_of_another_length_than_the_picture_is_found(toys, findings):
     faces, speech = toys["id2/clip0"]
     found = the_only(findings({"id2/clip0": (faces, speech[: len(faces) * 16000 // 30])}))
@@ -482,8 +519,9 @@ def test_a_truncated_mel_is_found(findings):
 def test_an_identity_in_two_splits_is_found(toys, clean, tmp_path, check):
     lists = tmp_path / "lists"
     lists.mkdir()
-    (lists / "train.txt").write_text("\n".join(name for name in toys if name != "id9/clip0"))
-    (lists / "val.txt").write_text("id9/clip0\n")
+    held_out = ("id9/clip0", "id8/clip0", "id8/clip1")
+    (lists / "train.txt").write_text("\n".join(name for name in toys if name not in held_out))
+    (lists / "val.txt").write_text("\n".join(held_out))
     code, found, _ = check(clean, "--filelists", str(lists))
     assert code == 1 and "problem: identities in both train and val: 1, e.g. id9. " in the_only(found)
 

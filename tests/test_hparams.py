@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import hparams
+from clips.settings import HEARD
 from hparams import HParamError, HParams, resolve
 
 
@@ -19,7 +20,13 @@ def test_a_preset_is_applied_before_single_overrides():
     assert resolve("faithful", "detect_every=3").detect_every == 3
 
 
-def test_faithful_is_the_papers_recipe_whatever_the_defaults():
+def edited(**values) -> type[HParams]:
+    """What hparams.py would be with other defaults."""
+    fields = [(name, HParams.__annotations__[name], value) for name, value in values.items()]
+    return dataclasses.make_dataclass("HParams", fields, bases=(HParams,), frozen=True)
+
+
+def test_faithful_is_the_papers_recipe_whatever_the_defaults(monkeypatch):
     # Prajwal et al. 2020, sections 3 and 4.1, and the official code where the paper is silent.
     papers = {
         "syncnet_loss": "bce",
@@ -50,9 +57,23 @@ def test_faithful_is_the_papers_recipe_whatever_the_defaults():
         "syncnet_voice syncnet_weight_decay syncnet_ema_decay ema_decay clip_grad_norm disc_r1_wt disc_label_smoothing "
     )
     extras += "chin_jitter perceptual_wt warmup_steps"
-    hp = dataclasses.asdict(resolve("faithful"))
-    assert {name: hp[name] for name in papers} == papers
-    assert {name: hp[name] for name in extras.split()} == dict.fromkeys(extras.split(), 0)
+    others = dict(syncnet_T=9, fmax=7000.0, syncnet_batch_size=256, syncnet_lr=3e-4, syncnet_beta2=0.99, img_size=288)
+    others |= dict(syncnet_positive_share=0.3, width=0.5, syncnet_wt=0.01, disc_wt=0.01, sync_gate=0.0, mask_top=0.3)
+    others |= dict(decay="cosine", sync_loss="stabilised", speech_encoder_init="expert", reference_candidates=8)
+    others |= {name: HParams.__annotations__[name](0.05) or 1 for name in extras.split()}
+    for default in (HParams, edited(**others)):
+        monkeypatch.setattr(hparams, "HParams", default)
+        hp = dataclasses.asdict(resolve("faithful"))
+        assert {name: hp[name] for name in papers} == papers
+        assert {name: hp[name] for name in extras.split()} == dict.fromkeys(extras.split(), 0)
+
+
+def test_what_official_files_do_not_say_is_the_officials_whatever_the_defaults(monkeypatch):
+    heard = {name: getattr(HParams(), name) for name in hparams.OFFICIAL} | {"syncnet_mel_cut": "nearest"}
+    assert heard == hparams.OFFICIAL and set(HEARD) < set(heard)
+    monkeypatch.setattr(hparams, "HParams", edited(syncnet_T=9, fmax=7000.0, hop_size=190, batch_size=3))
+    read = dataclasses.asdict(hparams.from_dict({}))
+    assert {name: read[name] for name in heard} == heard and read["batch_size"] == 3
 
 
 def test_every_preset_names_only_existing_knobs():

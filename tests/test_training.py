@@ -466,7 +466,7 @@ def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path)
     with pytest.raises(UserError, match="best.pth holds a generator"):
         train_generator(store, gan / "best.pth", tmp_path / "b", 2)
     wider = EXPERT.replace("width=0.0625", "width=0.125")
-    with pytest.raises(UserError, match="best.pth: its network has another size"):
+    with pytest.raises(UserError, match="another size: set width=0.0625, img_size=96, syncnet_T=5"):
         train_expert(store, tmp_path / "c", 2, "--checkpoint_path", str(expert / "best.pth"), hp=wider)
     with pytest.raises(UserError, match="does not fit this run"):
         train_expert(store, expert, 6, "--resume", hp=wider)

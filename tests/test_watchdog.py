@@ -72,7 +72,10 @@ def test_a_run_that_learns_its_own_clips_only_is_told_from_the_second_period_on(
 
     assert told(0.49, evaluated_at=50) == [200, 400, 800]
     assert told(0.51, 50) == told(float("nan"), 50) == told(0.45, 50, value=0.6) == []
-    assert told(0.49, evaluated_at=150) == [200, 800]  # at 400 there is nothing newer than of step 300
+    assert told(0.49, evaluated_at=150) == [200, 400, 800]
+    assert told(0.49, evaluated_at=310) == [400, 800]  # at 200 there is nothing yet, at 800 that of step 620
+    assert told(0.49, evaluated_at=350) == [400, 800]
+    assert told(0.49, evaluated_at=550) == []  # that of step 550 is too old at 800
     assert told(0.49, evaluated_at=5000) == []
 
     watchdog = ChanceWatchdog("loss/bce", math.log(2), 100, BATCH, 15)

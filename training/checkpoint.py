@@ -129,12 +129,17 @@ def fingerprint(network: torch.nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
+SIZES = {"width": "width", "img_size": "img_size", "syncnet_T": "T"}  # of networks, by hparam
+
+
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, path: Path) -> None:
     """Starts `target` from the weights of `source`, which were read from `path`."""
     try:
         target.load_state_dict(source.state_dict())
     except RuntimeError as error:
-        raise UserError(f"{path}: its network has another size: set its width, img_size, syncnet_T") from error
+        sizes = ((name, getattr(source, attribute, None)) for name, attribute in SIZES.items())
+        its = ", ".join(f"{name}={value:g}" for name, value in sizes if value) or "its width, img_size, syncnet_T"
+        raise UserError(f"{path}: its network has another size: set {its}") from error
 
 
 def restore(path: Path, recipe, hp: hparams.HParams, facts: Callable[[int], dict]) -> int:

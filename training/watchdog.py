@@ -29,7 +29,7 @@ class ChanceWatchdog:
         self.loss, self.chance = loss, chance
         self.patience, self.batch_size = patience, batch_size
         self._period = first_step * batch_size // patience
-        self._seen, self._held_out = [], {}
+        self._seen, self._held_out, self._held_out_before = [], {}, {}
 
     def __call__(self, step: int, means: dict[str, float]) -> str | None:
         self._seen += [means[self.loss]] if self.loss in means else []  # not where every step was skipped
@@ -38,14 +38,16 @@ class ChanceWatchdog:
         if period == self._period:
             return None
         mean = sum(self._seen) / len(self._seen) if self._seen else float("-inf")
-        held_out = self._held_out
-        self._period, self._seen, self._held_out = period, [], {}
+        # An evaluation of the very last step comes later than this; that of the period before does as well, but for the
+        # first one, which says nothing of strangers: they take longer than own clips.
+        held_out = self._held_out or (self._held_out_before if period > 2 else {})
+        self._period, self._seen = period, []
+        self._held_out, self._held_out_before = {}, self._held_out
         is_power_of_two = period & (period - 1) == 0
         if not is_power_of_two:
             return None
         if mean > self.chance - LEARNS:
             return self._guesses(step, mean)
-        # Strangers take longer than own clips: the first period says nothing of them.
         if period > 1 and mean > float("-inf") and is_chance(held_out):
             return self._knows_no_strangers(step, mean, held_out[HELD_OUT])
         return None
