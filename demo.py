@@ -49,7 +49,7 @@ def main(argv=None):
     hp = hparams.from_args(args)
     started = time.monotonic()
     out = start_anew(Path(args.outdir))
-    settings = ["--preset", args.preset, "--hparams", args.hparams]
+    settings = ["--preset", args.preset, "--hparams", ",".join(args.hparams)]
     lists = ["--filelists", str(out / "filelists")]
     data = ["--data_root", str(out / "store"), *lists, *settings]
 

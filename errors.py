@@ -22,10 +22,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as `kill`, `timeout` and SLURM send it: whatever cleans up on Ctrl-C does so too."""
 
 
-def run_script(main) -> None:
+def run_script(main, kept: str = "what was finished is kept") -> None:
     """Runs `main()` and exits: 0 on success, 1 with one line on a user's mistake; 1 on a bug, traced.
 
     On Ctrl-C 130 and on SIGTERM 143, once all is cleaned up; training, which takes both for a request, ends on 130.
+    kept: what there then is, for people.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -38,7 +39,7 @@ def run_script(main) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
-        print("\nstopped; what was finished is kept", file=sys.stderr)
+        print(f"\nstopped; {kept}", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
     except OSError as error:
         # A full disk or a folder without permission is the machine's state, not a bug worth a traceback.

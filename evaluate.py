@@ -13,7 +13,8 @@ What the judge sees depends on its weights:
                      a face, at 25 fps; `full` takes the file as a crop already. Adds P_sync, the mean cosine of lips
                      and speech. Compare these numbers with each other, not with published ones.
 
-The offset is in frames; a positive one means that the sound comes too early.
+The offset is in frames; a positive one means that the sound comes too early. The exit code is 0 if any video could be
+judged: the last lines, and --json, name those that could not.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def parse_args(argv):
         help=f"for --expert_path, one of {', '.join(hparams.CHOICES['face_detector'])} (default: the hparam)",
     )
     parser.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers here too")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers here too, into a file that ends in .json")
     hparams.add_flags(parser)
     return parser.parse_args(argv)
 
@@ -117,6 +118,8 @@ def parse_args(argv):
 def refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--json {path}: is a folder: name a file in it")
+    if path.suffix != ".json":  # a slip of the shell would replace a video, or the weights, by numbers
+        raise UserError(f"--json {path}: is to end in .json: name such a file")
     if not path.parent.is_dir():
         raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")
 

@@ -85,7 +85,7 @@ class HParams:
     syncnet_balance: float = 0.5  # multiway: identities come as often as windows^this; 0 = all equally often [ours]
     syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
     syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
-    syncnet_multiway_wt: float = 0.3  # multiway: weight of matching beside the BCE; try 0 on real faces [ours]
+    syncnet_multiway_wt: float = 0.0  # multiway: weight of matching beside the BCE of all pairs; 0 = none [ours]
     syncnet_lr: float = 1e-3  # Adam; 1e-4 loses nothing in fine-tuning, both end level [paper; code: 1e-4]
     syncnet_warmup_steps: int = 100  # steps of rising learning rate, at most a fifth of all [ours; code: 0]
     syncnet_decay: str = "cosine"  # none | cosine: falls to 0 at syncnet_nsteps: set that to what you will run [ours]
@@ -483,9 +483,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = "; ".join(f"{name}: {', '.join(changes)}" for name, changes in presets.items())
     group.add_argument("--preset", metavar="NAME", help=f"a named set of overrides; what each changes: {shown}")
     group.add_argument(
-        "--hparams", metavar="NAME=VALUE,…", default="", help='single overrides, e.g. "width=0.25,batch_size=8"'
+        "--hparams",
+        metavar="NAME=VALUE,…",
+        action="append",
+        default=[],
+        help='single overrides, e.g. "width=0.25,batch_size=8"; may be given several times',
     )
 
 
 def from_args(args: argparse.Namespace) -> HParams:
-    return resolve(args.preset, args.hparams)
+    return resolve(args.preset, ",".join(args.hparams))

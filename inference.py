@@ -156,4 +156,4 @@ def in_words(sides: tuple[int, int, int, int]) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, kept="no video was written")

@@ -51,8 +51,8 @@ def main(argv=None):
     # everything that can fail on a typo, before hours of work
     if args.ngpu > torch.cuda.device_count():
         raise UserError(f"--ngpu {args.ngpu}: torch finds {torch.cuda.device_count()} GPUs here: lower it, 0 = CPU")
-    refuse_file("--preprocessed_root", store_root)
-    refuse_file("--filelists", lists)
+    refuse_unwritable("--preprocessed_root", store_root)
+    refuse_unwritable("--filelists", lists)
     if store_root.resolve() == data_root.resolve():
         raise UserError(
             f"--preprocessed_root {store_root}: is the data root, whose videos it would replace: name another"
@@ -121,11 +121,13 @@ def parse_args(argv):
     return parser.parse_args(argv)
 
 
-def refuse_file(flag: str, folder: Path) -> None:
-    """UserError where a file is in the way of a folder that is to be written."""
+def refuse_unwritable(flag: str, folder: Path) -> None:
+    """UserError for a folder that cannot be written, or where a file is in its way."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
         raise UserError(f"{flag} {folder}: {nearest} is a file, a folder is needed: name another")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"{flag} {folder}: nothing can be written in {nearest}: name another")
 
 
 def find_videos(data_root: Path, store_root: Path) -> list[str]:

@@ -99,7 +99,8 @@ def open_split(root: str | Path, lists: str | Path, split: str, hp: HParams, kin
     listed = filelists.read(Path(lists), split)
     if not listed:
         raise UserError(
-            f"{Path(lists) / f'{split}.txt'}: names no clip: raise {split}_share and run preprocess.py again"
+            f"{Path(lists) / f'{split}.txt'} names no clip: put some of train.txt into it, or delete the lists and run "
+            f"preprocess.py with a larger {split}_share"
         )
     is_official = official.is_official(root)
     if is_official:

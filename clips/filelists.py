@@ -6,6 +6,7 @@ made by hand may do so, and stays as it is. exclude.txt beside them names clips 
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Container, Iterable
 from pathlib import Path, PurePath
 
@@ -26,6 +27,10 @@ def read(folder: Path, split: str) -> list[str]:
         raise UserError(
             f"{path} is missing: run preprocess.py, which writes it, or name its folder with --filelists"
         ) from None
+    except NotADirectoryError:
+        raise UserError(
+            f"{folder} is a file: --filelists takes the folder of train.txt, val.txt and test.txt"
+        ) from None
     if not names and split != "test":
         if split == "train":
             raise UserError(f"{path} names no clip: lower val_share and test_share in hparams.py, or add videos")
@@ -36,14 +41,17 @@ def read(folder: Path, split: str) -> list[str]:
     return names
 
 
-def assign(identities: list[str], val_share: float, test_share: float, kept: dict[str, str]) -> dict[str, str]:
+def assign(
+    identities: list[str], val_share: float, test_share: float, kept: dict[str, str], most: str | None = None
+) -> dict[str, str]:
     """A split for each identity. Those in `kept` stay where they are; new ones fill the splits up to their share.
 
-    The order in which identities are drawn depends on their names only, so the same data gives the same split.
+    The order in which identities are drawn depends on their names only, so the same data gives the same split; but
+    `most`, the one that holds most of the clips, is drawn last: training has it, unless it is alone.
     From three new identities on, val and test have at least one each if their share is above zero.
     """
     splits = {name: kept[name] for name in identities if name in kept}
-    new = sorted((name for name in identities if name not in kept), key=_shuffled)
+    new = sorted((name for name in identities if name not in kept), key=lambda name: (name == most, _shuffled(name)))
     for split, share in (("val", val_share), ("test", test_share)):
         have = sum(value == split for value in splits.values())
         # Training keeps one identity at least, then validation, then test.
@@ -66,7 +74,9 @@ def unlisted(clips: list[str], listed: dict[str, list[str]], val_share: float, t
         for name in names:
             found_in.setdefault(identity_of(name), set()).add(split)
     settled = {identity: splits.pop() if len(splits) == 1 else "train" for identity, splits in found_in.items()}
-    splits = assign(sorted({identity_of(clip) for clip in clips}), val_share, test_share, settled)
+    held = Counter(map(identity_of, clips))
+    most = next((identity for identity, count in held.items() if count > len(clips) / 2), None)
+    splits = assign(sorted(held), val_share, test_share, settled, most)
     named = {name for names in listed.values() for name in names}
     return {clip: splits[identity_of(clip)] for clip in clips if clip not in named}
 

@@ -46,7 +46,9 @@ def read_checkpoint(path: str | Path) -> dict:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist: check the path of the checkpoint") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): name a checkpoint file") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check that it is a file that you may read"
+        ) from error
 
     if start == b"PK":
         _check_zip(path)
@@ -84,12 +86,19 @@ def write_safetensors(network: torch.nn.Module, path: str | Path, hparams: dict 
     _write(lambda part: save_file(weights, part, {"hparams": json.dumps(hparams or {})}), Path(path))
 
 
+def _umask() -> int:
+    mask = os.umask(0)  # reading it takes setting it
+    os.umask(mask)
+    return mask
+
+
 def _write(save: Callable[[Path], None], path: Path) -> None:
     part = path.with_name(path.name + ".part")
     try:
         save(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())  # safetensors keeps its files from everybody else
         part.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         reason = str(error).splitlines()[0]

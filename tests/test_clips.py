@@ -190,6 +190,13 @@ def test_no_identity_is_in_two_splits_and_each_split_has_one():
     assert sorted(filelists.assign(["a"], 0.05, 0.05, {}).values()) == ["train"]
 
 
+def test_whoever_holds_most_of_the_clips_is_trained_on():
+    for me in (f"me{i}" for i in range(8)):  # whatever the name, by which the order is drawn
+        clips = [f"{me}/{i}" for i in range(4)] + ["guest/0"]
+        splits = filelists.unlisted(clips, {}, val_share=0.05, test_share=0.05)
+        assert [splits[clip] for clip in clips] == ["train"] * 4 + ["val"]
+
+
 def test_identities_that_come_one_by_one_fill_val_and_test_too():
     lists = {}
     for i in range(12):
@@ -250,6 +257,11 @@ def test_a_missing_or_empty_filelist_and_store_are_refused(store, tmp_path):
     (tmp_path / "train.txt").write_text("\n")
     with pytest.raises(UserError, match="names no clip"):
         open_split(store, tmp_path, "train", HP, "expert")
+    with pytest.raises(UserError, match="train.txt is a file: --filelists takes the folder"):
+        open_split(store, tmp_path / "train.txt", "train", HP, "expert")
+    (tmp_path / "test.txt").touch()
+    with pytest.raises(UserError, match="test.txt names no clip: put some of train.txt into it, or delete the lists"):
+        open_split(store, tmp_path, "test", HP, "expert")
     with pytest.raises(UserError, match="no such folder"):
         open_split(tmp_path / "nowhere", store / "lists", "train", HP, "expert")
     with pytest.raises(UserError, match="holds no clips"):

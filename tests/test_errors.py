@@ -39,6 +39,13 @@ def test_ctrl_c_is_exit_code_130(capsys):
     assert code == 130
     assert said == "\nstopped; what was finished is kept\n"
 
+    def stopped():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        run_script(stopped, kept="no video was written")
+    assert capsys.readouterr().err == "\nstopped; no video was written\n"
+
 
 def test_sigterm_is_exit_code_143_after_a_clean_up_that_a_second_one_does_not_cut_short(tmp_path):
     program = """

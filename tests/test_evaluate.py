@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -196,6 +197,14 @@ def test_syncnet_v2_judges_whole_frames_and_says_when_they_are_not_25_fps(folder
 def test_a_judge_of_whole_frames_takes_no_boxes(talking, syncnet_path):
     with pytest.raises(UserError, match="--faces_as_in .*: needs --expert_path"):
         evaluate.main([talking, "--syncnet_path", syncnet_path, "--faces_as_in", talking])
+
+
+def test_json_replaces_no_video_and_no_weights(folder, talking, expert_path):
+    before = Path(talking).read_bytes(), Path(expert_path).read_bytes()
+    for path in (talking, expert_path):
+        with pytest.raises(UserError, match="is to end in .json"):
+            evaluate.main([talking, "--expert_path", expert_path, "--face_detector", "full", "--json", path])
+    assert (Path(talking).read_bytes(), Path(expert_path).read_bytes()) == before
 
 
 def test_what_cannot_be_judged_is_listed_with_the_reason_beside_the_rest(folder, talking, expert_path, capsys):

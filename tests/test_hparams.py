@@ -1,5 +1,6 @@
 """hparams.py promises: one frozen set of knobs, changed only by name, with every mistake refused in one line."""
 
+import argparse
 import dataclasses
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from hparams import HParamError, HParams, resolve
 def test_overrides_are_parsed_as_the_type_of_their_knob():
     hp = resolve(overrides="width=0.25, batch_size=1_000,face_detector=dlib,sync_gate=inf")
     assert (hp.width, hp.batch_size, hp.face_detector, hp.sync_gate) == (0.25, 1000, "dlib", float("inf"))
+
+
+def test_overrides_given_in_several_flags_all_count():
+    parser = argparse.ArgumentParser()
+    hparams.add_flags(parser)
+    given = parser.parse_args(["--hparams", "width=0.5,batch_size=3", "--hparams", "batch_size=4"])
+    assert hparams.from_args(given) == HParams(width=0.5, batch_size=4)
+    assert hparams.from_args(parser.parse_args([])) == HParams()
 
 
 def test_a_preset_is_applied_before_single_overrides():

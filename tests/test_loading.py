@@ -298,6 +298,8 @@ def test_an_exported_generator_draws_the_same(tmp_path, suffix):
     assert all(torch.equal(again.state_dict()[key], value) for key, value in network.state_dict().items())
     assert torch.allclose(again(mel, faces), network(mel, faces), atol=1e-6)
     assert not list(tmp_path.glob("*.part"))
+    (tmp_path / "other").touch()
+    assert out.stat().st_mode == (tmp_path / "other").stat().st_mode  # others may read it as any file
 
 
 def test_export_refuses_what_it_cannot_write_or_find(tmp_path):

@@ -400,6 +400,15 @@ def test_a_file_where_a_folder_is_needed_is_refused_before_the_work(data_root, t
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("flag", ["--preprocessed_root", "--filelists"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(data_root, tmp_path, monkeypatch, flag):
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")
+    with pytest.raises(UserError, match=f"{flag} .*: nothing can be written in .*locked: name another"):
+        run(data_root, tmp_path / "store", flag, str(tmp_path / "locked/lists"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_video_as_data_root_is_told_to_name_its_folder(data_root, tmp_path):
     with pytest.raises(UserError, match=f"talk.mp4: is a file: name the folder above it, {data_root}/id0"):
         run(data_root / "id0/talk.mp4", tmp_path / "store")

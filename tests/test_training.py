@@ -427,7 +427,7 @@ def test_an_expert_is_measured_on_the_list_that_is_named(store, expert, tmp_path
         assert "\nP_sync peaks beyond 1 frame (+: sound too early, * confident): " in said
     shutil.copytree(store / "lists", tmp_path / "lists")
     (tmp_path / "lists/test.txt").write_text("")
-    with pytest.raises(UserError, match="test.txt: names no clip: raise test_share"):
+    with pytest.raises(UserError, match="test.txt names no clip: put some of train.txt into it"):
         train_syncnet.main([*data, "--filelists", str(tmp_path / "lists"), "--evaluate_only", "--split", "test"])
     with pytest.raises(SystemExit):
         train_syncnet.main([*data, "--split", "test", "--checkpoint_dir", str(tmp_path / "run")])

@@ -71,6 +71,8 @@ def begin(args, hp: hparams.HParams) -> torch.device:
     open_folder(Path(args.checkpoint_dir), args.resume)
     if hp.compile and device.type == "cuda" and distributed.ranks() > 1:
         print("note: compile=True is for a single GPU, several train as without it")
+    if changed := hparams.differences(hparams.HParams(), hp):
+        print(f"changed from hparams.py: {', '.join(changed)}")
     print("hparams: " + ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(hp).items()))
     torch.manual_seed(hp.seed)
     return device
@@ -89,8 +91,8 @@ def open_folder(folder: Path, resume: bool) -> None:
     if found:
         last = max(found)
         raise UserError(
-            f"{folder} holds a run of {checkpoint.kind_of(found[last])} at step {last}: go on with --resume, or name "
-            "another --checkpoint_dir"
+            f"{folder} holds a run of {checkpoint.kind_of(found[last])} at step {last}: go on with --resume of its own "
+            "script, or name another --checkpoint_dir"
         )
     if checkpoint.best_in(folder):
         raise UserError(
@@ -194,7 +196,8 @@ def run(
     refuse_different_starts(first_step, recipe, hp, data.facts(first_step))
     if first_step >= last_step and not recipe.owes_evaluation:
         raise UserError(
-            f"already at step {first_step} of {last_step}: raise the number of steps in hparams.py to go on"
+            f"already at step {first_step} of {last_step}: raise {recipe.length} to go on, which lifts a cosine's "
+            "learning rate again, or start a new run from its weights with --checkpoint_path"
         )
     if data.batch_size % hp.accumulate:
         raise UserError(

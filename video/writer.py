@@ -46,6 +46,8 @@ class VideoWriter:
         pixel_aspect: Fraction = SQUARE,
     ):
         self.path = Path(path)
+        if not self.path.name:
+            raise UserError(f"{str(path)!r} names no file to write: name an .mp4")
         # Close to any rate in use, 30000/1001 among them, also when it comes as a float.
         self.fps = Fraction(fps).limit_denominator(1001)
         self.pixel_aspect = pixel_aspect

@@ -24,7 +24,7 @@ HEADLINE = ("val/bce", "val/accuracy", "val/pair_accuracy", "val/offset_accuracy
 
 
 class ExpertRecipe(Recipe):
-    kind = "expert"
+    kind, length = "expert", "syncnet_nsteps"
     decisive = ("syncnet_loss",)
 
     def __init__(self, hp: HParams, device: torch.device):
@@ -140,6 +140,8 @@ class MultiwayExpertRecipe(ExpertRecipe):
         same_clip, anywhere = negatives(clip, starts[:, 0], clip.repeat(kinds), starts.T.flatten(), self._min_gap())
         # The BCE keeps to the paper's negatives, of the same clip.
         bce = all_pairs_bce(probability, same_clip)
+        if not self.hp.syncnet_multiway_wt:
+            return bce, {"loss/bce": bce}
         others = {"clip": same_clip, "batch": anywhere}[self.hp.syncnet_match_within]
         matching = multiway_loss(probability, others, self.hp.syncnet_temperature)
         return bce + self.hp.syncnet_multiway_wt * matching, {"loss/bce": bce, "loss/matching": matching}

@@ -18,7 +18,7 @@ from training.recipes.recipe import Recipe
 
 
 class GeneratorRecipe(Recipe):
-    kind = "generator"
+    kind, length = "generator", "nsteps"
     is_taught = False  # by the expert, which otherwise only measures
 
     def __init__(

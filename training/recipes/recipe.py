@@ -10,7 +10,10 @@ from training.learner import Learner
 
 
 class Recipe:
-    """A recipe of `training.loop`; a subclass adds kind, optimise, evaluate, best_of, forget_best, samples."""
+    """A recipe of `training.loop`; a subclass adds kind, length, optimise, evaluate, best_of, forget_best, samples.
+
+    kind: what it trains. length: the hparam that says for how many steps.
+    """
 
     decisive: tuple[str, ...] = ()  # hparams that a run cannot change on its way
 
