@@ -22,7 +22,7 @@ from clips.filelists import SPLITS
 from clips.sampling import ClipSampling, EvaluationSampling, ExpertSampling
 from errors import UserError, run_script
 from evaluation.data_doctor import check_data
-from evaluation.expert_report import measure_expert
+from evaluation.expert_report import ExpertReport, measure_expert
 from evaluation.judges import other_sound, refuse_other_sound
 from evaluation.offsets import correct_offsets
 from hparams import HParams
@@ -42,7 +42,8 @@ def main(argv=None):
     if args.correct_offsets:
         return correct_offsets(args.data_root, args.filelists, hp, args.checkpoint_path, usable_device(args.device))
     if args.evaluate_only:
-        return evaluate(args, hp)
+        evaluate(args, hp)
+        return 0
     device = script.begin(args, hp)
 
     # data: anything unusable ends the run here
@@ -124,8 +125,8 @@ def how_to_train(hp: HParams, corpus: Corpus):
     return MultiwayExpertRecipe, windows
 
 
-def evaluate(args, hp: HParams) -> None:
-    """Measures one expert on a list; trains and writes nothing."""
+def evaluate(args, hp: HParams) -> ExpertReport:
+    """Measures one expert on a list, and says what it finds; trains and writes nothing."""
     path = args.checkpoint_path or Path(args.checkpoint_dir) / "best.pth"
     expert = load_expert(path, usable_device(args.device))
     if hp.syncnet_T != expert.T:
@@ -140,6 +141,7 @@ def evaluate(args, hp: HParams) -> None:
         batches = tqdm(whole(batches()), desc="evaluating", total=-(-len(sampling) // hp.syncnet_batch_size))
         report = measure_expert(expert, batches, hp.syncnet_eval_min_gap)
     print(f"{path} on the {args.split} list:\n{report.table()}\n{report.name_wrong_offsets(corpus.names)}")
+    return report
 
 
 def open_corpus(args, split: str, hp: HParams, min_gap: int) -> Corpus:

@@ -84,6 +84,8 @@ def test_recipes_of_the_expert_are_compared_and_finished_runs_not_repeated(store
     assert (tmp_path / "default/seed0/best.pth").exists()
     assert [result["recipe"] for result in results[0]] == ["default", "faithful", "hot"]
     assert all(len(result["bce"]["last"]) == 2 for result in results[0])
+    for value, low, high in (run["pair_accuracy"] for result in results[0] for run in result["held_out"]):
+        assert 0 <= low <= value <= high <= 1
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert "| hot |" in (tmp_path / "table.md").read_text()
 

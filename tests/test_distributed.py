@@ -78,7 +78,7 @@ def assert_trained_alike(one: Path, two: Path):
         assert (gradient - shared[name]).norm() < 0.1 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("loss", ["bce", "multiway"])
+@pytest.mark.parametrize("loss", ["bce", "multiway,syncnet_multiway_wt=0.3"])
 def test_two_processes_train_the_expert_of_one_with_twice_the_batch(store, tmp_path, loss):
     script, flags = "train_syncnet.py", f"{EXPERT},syncnet_loss={loss}"
     one = run(script, store, tmp_path / "one", 1, "--hparams", f"{flags},syncnet_batch_size=8")

@@ -481,7 +481,7 @@ def test_checkpoints_of_something_else_are_refused(store, expert, gan, tmp_path)
 # what is trained
 
 
-@pytest.mark.parametrize("loss", ["bce", "multiway", "multiway,syncnet_match_within=clip", "multiway,syncnet_nearby=0"])
+@pytest.mark.parametrize("loss", ["bce", "multiway", "multiway,syncnet_multiway_wt=0.3", "multiway,syncnet_nearby=0"])
 def test_the_expert_trains_and_resumes_on_pairs_and_on_whole_batches(store, tmp_path, loss):
     hp = EXPERT + f",syncnet_loss={loss},syncnet_windows_per_clip=2"
     train_expert(store, tmp_path / "whole", 4, hp=hp)
