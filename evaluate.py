@@ -110,7 +110,7 @@ def parse_args(argv):
         help=f"for --expert_path, one of {', '.join(hparams.CHOICES['face_detector'])} (default: the hparam)",
     )
     parser.add_argument("--device", metavar="NAME", help="cuda, cuda:1 or cpu (a GPU if there is one)")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers here too, into a file that ends in .json")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers here too")
     hparams.add_flags(parser)
     return parser.parse_args(argv)
 
@@ -118,8 +118,10 @@ def parse_args(argv):
 def refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--json {path}: is a folder: name a file in it")
-    if path.suffix != ".json":  # a slip of the shell would replace a video, or the weights, by numbers
-        raise UserError(f"--json {path}: is to end in .json: name such a file")
+    if (
+        path.is_file() and path.suffix.lower() != ".json"
+    ):  # a slip of the shell would replace a video, or the weights, by numbers
+        raise UserError(f"--json {path}: is there, and no .json file: name another")
     if not path.parent.is_dir():
         raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")
 

@@ -78,14 +78,14 @@ class HParams:
     keep_checkpoints: int = 3  # newest checkpoints kept beside the best one [ours; code: all]
 
     # --- train_syncnet.py: the lip-sync expert ----------------------------------------------------------------------
-    syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of a batch at once [ours]
+    syncnet_loss: str = "multiway"  # bce: pairs, as in the paper | multiway: all pairs of each clip at once [ours]
     syncnet_batch_size: int = 64  # windows per step; with bce, pairs [paper]
     syncnet_windows_per_clip: int = 8  # multiway: windows of one clip in a batch [ours]
     syncnet_nearby: int = 4  # multiway: more speech windows per face, off sync by 15 frames at most; 0 = none [ours]
     syncnet_balance: float = 0.5  # multiway: identities come as often as windows^this; 0 = all equally often [ours]
-    syncnet_match_within: str = "batch"  # batch | clip: where multiway seeks the match of a window [ours]
-    syncnet_temperature: float = 0.07  # multiway: P_sync is divided by it before the softmax [ours]
-    syncnet_multiway_wt: float = 0.0  # multiway: weight of matching beside the BCE of all pairs; 0 = none [ours]
+    syncnet_match_within: str = "batch"  # batch | clip: where matching seeks that of a window [ours]
+    syncnet_temperature: float = 0.07  # of matching: P_sync is divided by it before the softmax [ours]
+    syncnet_multiway_wt: float = 0.0  # multiway: weight of matching beside the BCE of all pairs; 0 = off [ours]
     syncnet_lr: float = 1e-3  # Adam; 1e-4 loses nothing in fine-tuning, both end level [paper; code: 1e-4]
     syncnet_warmup_steps: int = 100  # steps of rising learning rate, at most a fifth of all [ours; code: 0]
     syncnet_decay: str = "cosine"  # none | cosine: falls to 0 at syncnet_nsteps: set that to what you will run [ours]
@@ -314,12 +314,12 @@ OFFICIAL = dict(
 )
 
 PRESETS = {
-    # The paper's training, with the official code's numbers where the paper is silent, whatever the lines above say.
+    # The paper's recipe, with the official code's numbers where the paper is silent, whatever the lines above say. What
+    # a machine has to do with it stays as above: detector, precision, parts of a batch, workers.
     "faithful": dict(
         **OFFICIAL,
         img_size=96,
         width=1.0,
-        face_detector="sfd",
         detect_every=1,
         max_gap_frames=0,
         detect_max_side=0,
@@ -370,7 +370,6 @@ PRESETS = {
         chin_jitter=0,
         perceptual_wt=0,
         blend=0,
-        smooth_frames=5,
     ),
     # What demo.py uses: small networks that learn its toy corpus in minutes on two cores.
     "demo": dict(

@@ -8,6 +8,7 @@ import shlex
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -83,13 +84,15 @@ def write_safetensors(network: torch.nn.Module, path: str | Path, hparams: dict 
     Errors as write_checkpoint.
     """
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    _write(lambda part: save_file(weights, part, {"hparams": json.dumps(hparams or {})}), Path(path))
 
+    def save(part: Path) -> None:
+        part.touch()
+        mode = part.stat().st_mode
+        save_file(weights, part, {"hparams": json.dumps(hparams or {})})
+        with suppress(OSError):  # disks without modes
+            part.chmod(mode)  # the library keeps its files from everybody else
 
-def _umask() -> int:
-    mask = os.umask(0)  # reading it takes setting it
-    os.umask(mask)
-    return mask
+    _write(save, Path(path))
 
 
 def _write(save: Callable[[Path], None], path: Path) -> None:
@@ -98,7 +101,6 @@ def _write(save: Callable[[Path], None], path: Path) -> None:
         save(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())  # safetensors keeps its files from everybody else
         part.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         reason = str(error).splitlines()[0]

@@ -51,6 +51,7 @@ class LipGanGenerator(nn.Module):
 
     def __init__(self, width=1.0):
         super().__init__()
+        self.width = width
         self.face_stages = nn.ModuleList()
         skips, channels = [], 6
         for out, kernel, stride, residuals in FACE_STAGES:

@@ -44,6 +44,7 @@ class Speech2VidGenerator(nn.Module):
 
     def __init__(self, width=1.0):
         super().__init__()
+        self.width = width
         embedding = scaled(EMBEDDING, width)
         self.speech_encoder, channels = _stages(1, SPEECH_STAGES, width)
         self.speech_embedding = nn.Linear(channels * 9, embedding)

@@ -71,9 +71,8 @@ class LipSyncer:
         self.generator = load_generator(checkpoint_path, self.device)
         self.faces_at_once = faces_at_once(self.hp.wav2lip_batch_size, self.generator.img_size)
         self._still = None  # the reference face of the video under way, where the generator takes a still
-        # Official files say nothing of their training: for them, the mel is that of `hp` too.
         trained_with = read_checkpoint(checkpoint_path).get("hparams", {})
-        self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | trained_with)
+        self.trained_with = hparams.from_dict(dataclasses.asdict(self.hp) | hparams.OFFICIAL | trained_with)
         self.pads, self._smooth = (OWN_PADS, steady_boxes) if trained_with else (OFFICIAL_PADS, smooth_boxes)
 
     @cached_property

@@ -202,7 +202,7 @@ def test_a_judge_of_whole_frames_takes_no_boxes(talking, syncnet_path):
 def test_json_replaces_no_video_and_no_weights(folder, talking, expert_path):
     before = Path(talking).read_bytes(), Path(expert_path).read_bytes()
     for path in (talking, expert_path):
-        with pytest.raises(UserError, match="is to end in .json"):
+        with pytest.raises(UserError, match="is there, and no .json file: name another"):
             evaluate.main([talking, "--expert_path", expert_path, "--face_detector", "full", "--json", path])
     assert (Path(talking).read_bytes(), Path(expert_path).read_bytes()) == before
 

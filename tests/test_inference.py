@@ -262,6 +262,12 @@ def test_the_mel_is_the_one_the_generator_was_trained_with(checkpoint):
     assert syncer.hp.wav2lip_batch_size == 3
 
 
+def test_official_generators_hear_the_official_mel_whatever_the_hparams(tmp_path):
+    export_official(Generator(96, 0.0625), tmp_path / "official.pth")
+    syncer = LipSyncer(tmp_path / "official.pth", HParams(fmin=70.0, hop_size=190), "cpu")
+    assert (syncer.trained_with.fmin, syncer.trained_with.hop_size) == (55, 200)
+
+
 # --- what is drawn ----------------------------------------------------------------------------------------------------
 
 

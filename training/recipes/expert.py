@@ -1,7 +1,8 @@
 """The lip-sync expert on real pairs, in sync or not: cosine similarity + binary cross entropy. Paper, section 3.1.
 
 Two ways of making pairs: `ExpertRecipe` is the paper's, one pair a sample. `MultiwayExpertRecipe` embeds in-sync
-windows, several of each clip, and scores every face with every speech of the batch: many more pairs a step.
+windows, several of each clip, and scores every face with every speech of its clip: many more pairs a step. Matching
+across the batch may be joined to it (syncnet_multiway_wt).
 """
 
 import numpy as np
