@@ -100,7 +100,7 @@ class HParams:
     syncnet_mel_cut: str = "exact"  # where a window's speech begins: exact | nearest column [ours; code: nearest]
     syncnet_flip: float = 0.5  # share of windows that are mirrored [ours; code: 0]
     syncnet_shift_px: int = 3  # px, windows are shifted by at most this; 0 = off [ours; code: 0]
-    syncnet_turn: float = 0.0  # degrees, turns of windows, at most; 0 = off; 8 for long runs on little data [ours]
+    syncnet_turn: float = 0.0  # degrees, turns of windows, at most; 0 = off, try 8 in long runs on little data [ours]
     syncnet_zoom: float = 0.0  # largest change of a window's size; 0 = off, 0.12 likewise [ours]
     syncnet_colour: float = 0.2  # largest change of a channel's gain, twice that of brightness [ours; code: 0]
     syncnet_blur: float = 0.3  # share of windows seen at half the resolution [ours; code: 0]
