@@ -388,6 +388,7 @@ PRESETS = {
         syncnet_warmup_steps=0,
         syncnet_augment_growth=0,
         syncnet_nearby=0,
+        syncnet_multiway_wt=0.3,
         syncnet_min_gap=5,
         syncnet_eval_min_gap=5,
         syncnet_nsteps=900,
