@@ -118,9 +118,8 @@ def parse_args(argv):
 def refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--json {path}: is a folder: name a file in it")
-    if (
-        path.is_file() and path.suffix.lower() != ".json"
-    ):  # a slip of the shell would replace a video, or the weights, by numbers
+    # A slip of the shell would replace a video, or the weights, by numbers.
+    if path.is_file() and path.suffix.lower() != ".json":
         raise UserError(f"--json {path}: is there, and no .json file: name another")
     if not path.parent.is_dir():
         raise UserError(f"--json {path}: there is no folder {path.parent}: create it first")

@@ -30,7 +30,7 @@ import numpy as np
 import hparams
 import preprocess
 import train_syncnet
-from benchmarks.runs import refuse_another_run
+from benchmarks.runs import keep, refuse_another_run
 from benchmarks.side_by_side import command_line, machine_facts, positive
 from clips.corpus import open_split
 from errors import UserError, run_script
@@ -199,7 +199,7 @@ def held_out(folder: Path, data_root, lists) -> dict[str, list[float | None]] | 
     report = train_syncnet.evaluate(args, dataclasses.replace(trained_with(checkpoint), **WINDOWS))
     found = {name: (metric.value, metric.low, metric.high) for name, metric in report.metrics.items()}
     found = {name: [value if np.isfinite(value) else None for value in values] for name, values in found.items()}
-    kept.write_text(json.dumps(found), encoding="utf-8")
+    keep(kept, found)
     return found
 
 

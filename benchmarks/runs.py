@@ -20,9 +20,7 @@ def refuse_another_run(folder: Path, hp: hparams.HParams, **facts: str) -> None:
     path = folder / ASKED
     if not found_in(folder):  # nor where an earlier try came to nothing
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({"hparams": asdict(hp), **facts}, indent=1), encoding="utf-8")
-        os.replace(part, path)
+        keep(path, {"hparams": asdict(hp), **facts})
         return
     if not path.exists():
         raise UserError(f"{folder}: does not say what its run was asked for: name another --outdir")
@@ -31,3 +29,10 @@ def refuse_another_run(folder: Path, hp: hparams.HParams, **facts: str) -> None:
     changed += [f"{name}: {before.get(name)} -> {value}" for name, value in facts.items() if before.get(name) != value]
     if changed:
         raise UserError(f"{folder}: of a run with other settings ({'; '.join(changed)}): name another --outdir")
+
+
+def keep(path: Path, content: dict) -> None:
+    """Writes JSON, seen under its name only when whole."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(part, path)
